@@ -1,1 +1,8 @@
-//! x
+//! Repartee: a voice engine. See `ARCHITECTURE.md` for the floors that these modules stand on.
+
+pub mod backend;
+pub mod call;
+pub mod id;
+pub mod pii;
+pub mod session;
+pub mod time;
