@@ -1,9 +1,12 @@
 //! Repartee: a voice engine. See `ARCHITECTURE.md` for the floors that these modules stand on.
 
+pub mod api;
 pub mod audio;
 pub mod backend;
 pub mod call;
+pub mod engine;
 pub mod id;
+pub mod metrics;
 pub mod pii;
 pub mod session;
 pub mod time;
