@@ -10,7 +10,7 @@ check "format" cargo fmt --all --check
 check "lints" cargo clippy --locked --workspace --all-targets -- -D warnings
 if cargo deny --version >/dev/null 2>&1; then
   # Advisories need a database from the network, so they are not part of this check: `cargo deny check advisories`.
-  check "dependency rules" cargo deny --offline check bans licenses sources
+  check "dependency rules" cargo deny check --hide-inclusion-graph bans licenses sources
 else
   echo "== dependency rules: skipped: cargo-deny isn't installed (cargo install cargo-deny)"
 fi
