@@ -129,7 +129,7 @@ const WORKERS_BANS: &[Ban] = &[ban(
 )];
 
 /// The small modules on the ground floor, which everything stands on.
-const GROUND: &[&str] = &["time", "id", "pii", "metrics"];
+const GROUND: &[&str] = &["time", "id", "pii"];
 
 const fn room(name: &'static str, floor: u8) -> Room {
     Room {
