@@ -1,1 +1,9 @@
-//! x
+//! Repartee: a voice engine. See `ARCHITECTURE.md` for the floors that these modules stand on.
+
+pub mod audio;
+pub mod backend;
+pub mod call;
+pub mod id;
+pub mod pii;
+pub mod session;
+pub mod time;

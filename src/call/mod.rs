@@ -1,0 +1,21 @@
+//! The vocabulary of a call: what a client may ask ([`Command`]), what it is told ([`Event`]), and the words that the
+//! stages of the pipeline share. Every wire is a translation of this; nothing here knows one.
+
+mod command;
+mod error;
+mod event;
+mod report;
+mod settings;
+mod stage;
+
+pub use command::{Command, Digit, HistoryEdit, Say, SettingsUpdate, ToolOutput};
+pub use error::{CallError, ErrorCode, Origin};
+pub use event::{BackendState, CloseReason, Event, ResponseStatus, Status};
+pub use report::TurnReport;
+pub use settings::{
+    BargeIn, Endpointing, Limits, Settings, SettingsError, SpeechDetection, Stages, Tool, TurnDetection,
+};
+pub use stage::{
+    BackendKind, FinishReason, LlmEvent, Message, Probability, Prompt, Role, StageFailure, SttEvent, ToolCall,
+    WordTiming,
+};

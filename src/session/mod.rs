@@ -1,0 +1,16 @@
+//! The session core: one call as state machines, told the time and asking nothing.
+//!
+//! # The calling rule
+//!
+//! One [`Input`] to [`Session::handle`](crate::session), then [`poll`](crate::session) until it answers
+//! [`Output::Timeout`], then the next input. When the time of the last `Timeout` has come and no other input has,
+//! hand in [`Input::Tick`].
+//!
+//! There is no audio in here, no task, no lock and no clock: only instants ([`Time`](crate::time::Time)) and positions on
+//! the sample clock ([`Samples`](crate::time::Samples)). Whoever calls owns the samples.
+
+mod action;
+mod input;
+
+pub use action::{Action, Output};
+pub use input::{BackendChange, Input, PlayoutEvent, TtsProgress};
