@@ -1,4 +1,4 @@
 //! Bytes and types of every wire that Repartee speaks. Nothing here waits, reads a clock or opens a file.
-#![forbid(unsafe_code)]
 
+pub mod rtp;
 pub mod worker;
