@@ -4,5 +4,6 @@ pub mod backend;
 pub mod call;
 pub mod id;
 pub mod pii;
+pub mod provider;
 pub mod session;
 pub mod time;
