@@ -10,6 +10,8 @@ pub mod engine;
 pub mod id;
 pub mod metrics;
 pub mod pii;
+pub mod provider;
 pub mod registry;
 pub mod session;
 pub mod time;
+pub mod transport;
