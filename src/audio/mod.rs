@@ -11,10 +11,12 @@ mod concealment;
 pub mod frame;
 pub mod g711;
 pub mod opus;
+pub mod outbound;
 pub mod pacer;
 pub mod resample;
 
 pub use codec::{ByteOrder, Codec, CodecError, Decoder, Encoder};
 pub use frame::{FrameFifo, SampleRate, UnsupportedRate};
+pub use outbound::{Framing, MediaFormat, Outbound, RtpStart};
 pub use pacer::{CatchUp, Pacer, Tick};
 pub use resample::Resampler;
