@@ -66,3 +66,18 @@ export async function openBrowser({ microphone, arguments: extra = [], context =
     },
   };
 }
+
+/**
+ * Waits for something to become true in the page. The page's security policy forbids the browser's own way of waiting,
+ * which evaluates text inside the page.
+ * @param {import("playwright-core").Page} page
+ * @param {string} expression
+ * @param {number} [timeoutMs]
+ */
+export async function until(page, expression, timeoutMs = 15000) {
+  const deadline = Date.now() + timeoutMs;
+  while (!(await page.evaluate(expression))) {
+    if (Date.now() > deadline) throw new Error(`never became true: ${expression}`);
+    await page.waitForTimeout(40);
+  }
+}
