@@ -102,7 +102,7 @@ const PHASES = {
   listening: "Listening",
   hearing: "Hearing you",
   thinking: "Thinking",
-  speaking: "Speaking. Talk over it to interrupt.",
+  speaking: "Speaking",
 };
 
 /** @returns {string} */
@@ -112,6 +112,7 @@ function statusText() {
   if (link === "idle") return "Press the microphone and speak";
   if (phase === "listening" && !microphone) return "Type, or press the microphone and speak";
   if (phase === "listening" && muted) return "Your microphone is muted";
+  if (phase === "speaking" && microphone && !muted) return "Speaking. Talk over it to interrupt.";
   return PHASES[phase];
 }
 
