@@ -11,7 +11,7 @@ import { chromium } from "playwright-core";
 /** Where screenshots go. */
 export const SHOTS = fileURLToPath(new URL("../../target/browser/", import.meta.url));
 
-const CANDIDATES = [process.env.REPARTEE_CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+const CANDIDATES = [process.env.CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
 
 /**
  * Starts the browser and opens nothing yet. Everything that the page complains about is collected.
