@@ -1,5 +1,5 @@
 //! The few functions of libpocketsphinx and libsphinxbase (0.8+5prealpha, soname 3) that are used, declared by hand from
-//! `pocketsphinx.h`, `sphinxbase/{cmd_ln,err,feat,cmn}.h`, and four of C's own for its log.
+//! `pocketsphinx.h`, `sphinxbase/{cmd_ln,err,fe,feat,cmn}.h`, and four of C's own for its log.
 
 use std::ffi::{c_char, c_int, c_void};
 
@@ -18,6 +18,12 @@ pub(crate) struct CmdLn {
 /// `arg_t`, a table of which only the address is used.
 #[repr(C)]
 pub(crate) struct Arg {
+    _opaque: [u8; 0],
+}
+
+/// `fe_t`, the front end that makes cepstra of samples; opaque.
+#[repr(C)]
+pub(crate) struct FrontEnd {
     _opaque: [u8; 0],
 }
 
@@ -63,6 +69,7 @@ unsafe extern "C" {
     pub(crate) fn ps_init(config: *mut CmdLn) -> *mut PsDecoder;
     pub(crate) fn ps_free(decoder: *mut PsDecoder) -> c_int;
     pub(crate) fn ps_get_feat(decoder: *mut PsDecoder) -> *mut Feat;
+    pub(crate) fn ps_get_fe(decoder: *mut PsDecoder) -> *mut FrontEnd;
     pub(crate) fn ps_start_stream(decoder: *mut PsDecoder) -> c_int;
     pub(crate) fn ps_start_utt(decoder: *mut PsDecoder) -> c_int;
     pub(crate) fn ps_process_raw(
@@ -86,6 +93,18 @@ unsafe extern "C" {
 
     pub(crate) fn cmn_live_get(cmn: *mut Cmn, mean: *mut f32);
     pub(crate) fn cmn_live_set(cmn: *mut Cmn, mean: *const f32);
+
+    pub(crate) fn cmn_live_update(cmn: *mut Cmn);
+
+    pub(crate) fn fe_start_utt(front_end: *mut FrontEnd) -> c_int;
+    pub(crate) fn fe_process_utt(
+        front_end: *mut FrontEnd,
+        samples: *const i16,
+        count: usize,
+        cepstra: *mut *mut *mut f32,
+        frames: *mut i32,
+    ) -> c_int;
+    pub(crate) fn fe_free_2d(cepstra: *mut c_void);
 
     pub(crate) fn err_set_logfp(stream: *mut File);
 
