@@ -1,0 +1,22 @@
+//! Everything that touches samples: formats, codecs, resampling, and the two clocks of a stream.
+//!
+//! time and never ask for it; codecs and the [`Resampler`](resample::Resampler) append to buffers that the caller
+//! owns, so nothing is allocated for a frame once those buffers have grown to their working size
+//! (`tests/audio_no_alloc.rs` proves it).
+//!
+//! Audio inside the engine is mono, signed 16-bit, in machine order (`i16`). Byte order exists only on wires.
+
+pub mod codec;
+mod concealment;
+pub mod frame;
+pub mod g711;
+pub mod opus;
+pub mod outbound;
+pub mod pacer;
+pub mod resample;
+
+pub use codec::{ByteOrder, Codec, CodecError, Decoder, Encoder};
+pub use frame::{FrameFifo, SampleRate, UnsupportedRate};
+pub use outbound::{Framing, MediaFormat, Outbound, RtpStart};
+pub use pacer::{CatchUp, Pacer, Tick};
+pub use resample::Resampler;
