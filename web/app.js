@@ -102,7 +102,7 @@ const PHASES = {
   listening: "Listening",
   hearing: "Hearing you",
   thinking: "Thinking",
-  speaking: "Speaking. Talk over it to interrupt.",
+  speaking: "Speaking",
 };
 
 /** @returns {string} */
@@ -112,6 +112,7 @@ function statusText() {
   if (link === "idle") return "Press the microphone and speak";
   if (phase === "listening" && !microphone) return "Type, or press the microphone and speak";
   if (phase === "listening" && muted) return "Your microphone is muted";
+  if (phase === "speaking" && microphone && !muted) return "Speaking. Talk over it to interrupt.";
   return PHASES[phase];
 }
 
@@ -181,11 +182,17 @@ function showLevel(meter, peak) {
 
 // Starting and ending.
 
-/** @returns {Promise<AudioContext>} */
+/**
+ * Starts the loudspeaker. What `start` needs a click for happens here: browsers play nothing before one.
+ * @returns {Promise<AudioContext>}
+ * @throws {import("./problems.js").Problem} when this browser, or a page like this, has no audio
+ */
 async function openAudio() {
-  if (!("AudioWorkletNode" in window)) throw problem(window.isSecureContext ? "audio-unsupported" : "insecure-page");
+  if (!window.isSecureContext) throw problem("insecure-page");
+  if (!("AudioWorkletNode" in window)) throw problem("audio-unsupported");
   context ??= new AudioContext({ latencyHint: "interactive" });
   await context.resume();
+  speaker ??= await Speaker.open(context, NativeSession.outputRate, showPlayout);
   return context;
 }
 
@@ -200,7 +207,6 @@ async function start({ withMicrophone }) {
   render();
   try {
     const audio = await openAudio();
-    speaker ??= await Speaker.open(audio, NativeSession.outputRate, showPlayout);
     if (withMicrophone && !microphone) {
       const opened = await Microphone.open(audio, NativeSession.inputRate, sendFrame, loseMicrophone);
       // The person may have ended the conversation while the browser asked for the microphone.
@@ -209,13 +215,13 @@ async function start({ withMicrophone }) {
       muted = false;
     }
   } catch (cause) {
-    wantsMicrophone = false;
+    wantsMicrophone = microphone !== null;
     const found = isProblem(cause) ? cause : problem("audio-unsupported", cause instanceof Error ? cause.message : "");
-    if (!session) link = "idle";
     showProblem(found, () => start({ withMicrophone }));
-    return render();
+    // Without sound a typed turn is still answered in writing.
+    if (withMicrophone && !session) link = "idle";
   }
-  if (!session && link !== "idle") connect();
+  if (!session && link === "connecting") connect();
   render();
 }
 
@@ -290,7 +296,7 @@ function begin(ready) {
   link = "live";
   attempt = 0;
   phase = "listening";
-  hideProblem();
+  if (page.problem.dataset.problem === "reconnecting") hideProblem();
   for (const text of unsent.splice(0)) sendText(text);
   render();
 }

@@ -50,6 +50,7 @@ export function heardLength(text, heard) {
  */
 export function wordEnd(text, at) {
   if (at <= 0) return 0;
+  if (at >= text.length) return text.length;
   const rest = text.slice(at).search(/\s/u);
   return rest < 0 ? text.length : at + rest;
 }
@@ -253,8 +254,8 @@ export class Captions {
     reply.show(end);
     reply.line.classList.add("done");
     if (!note) return;
-    const unsaid = element("s", "unsaid", reply.text.slice(end));
-    reply.pending.replaceWith(unsaid, element("span", "note", note));
+    const unsaid = reply.text.slice(end).trim();
+    reply.pending.replaceWith(" ", ...(unsaid ? [element("s", "unsaid", unsaid)] : []), element("span", "note", note));
   }
 
   /**

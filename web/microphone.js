@@ -36,9 +36,7 @@ export class Microphone {
    * @throws {import("./problems.js").Problem} when there is no microphone to be had
    */
   static async open(context, rate, onFrame, onLost) {
-    if (!navigator.mediaDevices?.getUserMedia) {
-      throw problem(window.isSecureContext ? "microphone-unsupported" : "insecure-page");
-    }
+    if (!navigator.mediaDevices?.getUserMedia) throw problem("microphone-unsupported");
     let stream;
     try {
       stream = await navigator.mediaDevices.getUserMedia({

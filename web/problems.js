@@ -12,10 +12,10 @@
 /** @type {Record<string, { title: string, remedy: string, action?: string }>} */
 const PROBLEMS = {
   "insecure-page": {
-    title: "The microphone needs a secure page",
+    title: "Speaking needs a secure page",
     remedy:
-      "Browsers give the microphone only to pages from https or from this very machine. Open the page as http://localhost, " +
-      "or put a certificate in front of the server. You can type meanwhile.",
+      "Browsers give microphone and sound only to pages from https or from this very machine. Open the page as " +
+      "http://localhost, or put a certificate in front of the server. You can type meanwhile, and read the answers.",
   },
   "microphone-denied": {
     title: "The microphone is blocked",

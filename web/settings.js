@@ -14,10 +14,8 @@ export class Settings {
   constructor(form, onChange) {
     this.#form = form;
     this.#restore();
-    form.addEventListener("change", () => {
-      this.#keep();
-      onChange();
-    });
+    form.addEventListener("input", () => this.#keep());
+    form.addEventListener("change", onChange);
     form.addEventListener("submit", (event) => event.preventDefault());
   }
 

@@ -44,7 +44,7 @@ export function renderWaterfall(stages, totalMs) {
     bar.append(part);
     legend.append(entry(STAGES.get(stage) ?? stage.replaceAll("_", " "), formatMs(ms), `stage-${key}`));
   }
-  legend.append(entry("Until the first sound", formatMs(totalMs), "total"));
+  legend.append(entry("Total", formatMs(totalMs), "total"));
   figure.append(bar, legend);
   return figure;
 }

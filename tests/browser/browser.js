@@ -11,7 +11,7 @@ import { chromium } from "playwright-core";
 /** Where screenshots go. */
 export const SHOTS = fileURLToPath(new URL("../../target/browser/", import.meta.url));
 
-const CANDIDATES = [process.env.REPARTEE_CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+const CANDIDATES = [process.env.CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
 
 /**
  * Starts the browser and opens nothing yet. Everything that the page complains about is collected.
@@ -65,4 +65,19 @@ export async function openBrowser({ microphone, arguments: extra = [], context =
       await rm(profile, { recursive: true, force: true, maxRetries: 5 });
     },
   };
+}
+
+/**
+ * Waits for something to become true in the page. The page's security policy forbids the browser's own way of waiting,
+ * which evaluates text inside the page.
+ * @param {import("playwright-core").Page} page
+ * @param {string} expression
+ * @param {number} [timeoutMs]
+ */
+export async function until(page, expression, timeoutMs = 15000) {
+  const deadline = Date.now() + timeoutMs;
+  while (!(await page.evaluate(expression))) {
+    if (Date.now() > deadline) throw new Error(`never became true: ${expression}`);
+    await page.waitForTimeout(40);
+  }
 }
