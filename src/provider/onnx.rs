@@ -122,7 +122,7 @@ pub fn runtime(places: &Places) -> Result<Environment, RuntimeError> {
     };
     // What `ort` takes for impossible, it asserts: a library that exports the right symbol and answers null.
     let started = panic::catch_unwind(AssertUnwindSafe(|| {
-        let builder = ort::init_from(&path).map_err(|error| error.to_string())?;
+        let builder = ort::init_from(&path).map_err(|error| words(&error))?;
         builder
             .with_name("repartee")
             .with_telemetry(false)
@@ -136,6 +136,17 @@ pub fn runtime(places: &Places) -> Result<Environment, RuntimeError> {
     tracing::info!(library = %path.display(), "onnxruntime is loaded");
     *runtime = Some(environment.clone());
     Ok(environment)
+}
+
+/// What the loader says; `ort` leaves the cause out.
+fn words(error: &ort::LoadDynamicError) -> String {
+    match error {
+        ort::LoadDynamicError::Dlopen { error, .. } => {
+            let cause = std::error::Error::source(error);
+            cause.map_or_else(|| error.to_string(), ToString::to_string)
+        }
+        other => other.to_string(),
+    }
 }
 
 #[cfg(test)]
