@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn what_was_said_is_not_printed() {
-        let said = Pii::from("my number is 555 0123");
+        let said = Pii::<String>::from("my number is 555 0123");
         assert_eq!(format!("{said:?}"), "[21 characters withheld]");
         assert_eq!(
             serde_json::to_string(&said).expect("a string"),
