@@ -23,6 +23,9 @@ ARGS ?=
 
 STEP := scripts/step.sh
 
+# What the set-up tells to type again when it needs something first.
+export MAKE_GOAL := $(or $(firstword $(MAKECMDGOALS)),run)
+
 .PHONY: help setup run build test check fmt bench test-browser clean
 
 help: ## What can be made

@@ -14,8 +14,11 @@ if cargo deny --version >/dev/null 2>&1; then
 else
   echo "== dependency rules: skipped: cargo-deny isn't installed (cargo install cargo-deny)"
 fi
-check "walls between the floors" cargo test --quiet --locked --test floors
-check "generated documents" cargo test --quiet --locked -p repartee-protocol schema
+# The whole workspace is chosen here too, for the reason that scripts/test.sh gives.
+check "walls between the floors, catalogue of models" \
+  cargo test --quiet --locked --workspace --test floors --test catalogue
+# The documents of the native wire are generated from its types; a test in native/schema.rs compares.
+check "generated documents" cargo test --quiet --locked --workspace --lib schema::
 
 if [ "${#failed[@]}" -gt 0 ]; then
   printf 'check: failed: %s\n' "${failed[*]}" >&2

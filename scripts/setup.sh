@@ -37,8 +37,8 @@ fi
 stamp=$home/wheels.stamp
 library=$home/lib/libonnxruntime.so
 model=$home/models/vad/silero_vad.onnx
-if [ "${REPARTEE_SKIP_WHEELS:-0}" != 1 ] &&
-  ! { cmp -s scripts/wheels.txt "$stamp" && [ -s "$library" ] && [ -s "$model" ]; }; then
+unpacked() { cmp -s scripts/wheels.txt "$stamp" && [ -s "$library" ] && [ -s "$model" ]; }
+if [ "${REPARTEE_SKIP_WHEELS:-0}" != 1 ] && ! unpacked; then
   machine=$(uname -m)
   case $machine in
     x86_64 | aarch64) ;;
@@ -51,6 +51,7 @@ if [ "${REPARTEE_SKIP_WHEELS:-0}" != 1 ] &&
   # Two set-ups at once (an editor and a shell, say) take turns instead of treading on each other.
   exec 9>"$home/.lock"
   flock 9
+  if unpacked; then exit 0; fi
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
   say "fetching onnxruntime and the Silero model (two Python wheels, 35 MB)"

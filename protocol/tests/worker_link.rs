@@ -351,7 +351,8 @@ fn an_error_never_quotes_what_was_said() {
 
 #[test]
 fn hostile_headers_end_the_link_with_a_reason() {
-    let cases: Vec<(Vec<u8>, fn(&FrameError) -> bool)> = vec![
+    type Expected = fn(&FrameError) -> bool;
+    let cases: Vec<(Vec<u8>, Expected)> = vec![
         (vec![b'x'; MAX_HEADER + 2], |error| *error == FrameError::HeaderTooLong),
         (
             b"{\"type\":\"audio\",\"payload_length\":99999999999}\n".to_vec(),

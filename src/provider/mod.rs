@@ -4,5 +4,7 @@
 //! and heavy runs in a worker process.
 
 pub mod onnx;
+pub mod openai;
+pub mod parrot;
 pub mod silero;
 pub mod webrtc_vad;

@@ -83,15 +83,15 @@ impl Engine {
 
 fn load(environment: &Environment, model: &[u8]) -> Result<Session, String> {
     // One thread: the model is too small to be worth dividing, and threads that spin would cost more than it.
-    let builder = Session::builder(environment).map_err(|error| error.to_string())?;
-    builder
-        .with_optimization_level(GraphOptimizationLevel::All)
-        .and_then(|builder| builder.with_intra_threads(1))
-        .and_then(|builder| builder.with_inter_threads(1))
-        .and_then(|builder| builder.with_intra_op_spinning(false))
-        .map_err(|error| error.to_string())?
-        .commit_from_memory(model)
-        .map_err(|error| error.to_string())
+    let configured = || -> ort::Result<Session> {
+        Session::builder(environment)?
+            .with_optimization_level(GraphOptimizationLevel::All)?
+            .with_intra_threads(1)?
+            .with_inter_threads(1)?
+            .with_intra_op_spinning(false)?
+            .commit_from_memory(model)
+    };
+    configured().map_err(|error| error.to_string())
 }
 
 /// Whether this is the model that we know how to speak to.

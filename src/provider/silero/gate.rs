@@ -14,8 +14,11 @@ const SILENT: f32 = 13.0;
 /// What is so many times as loud as the background may be speech, whatever WebRTC's detector says: it drops out in noise.
 const ABOVE_BACKGROUND: f32 = 3.0;
 
-/// In silence the background follows down at once, and up by this factor a frame: 6 dB in a second and a half. A voice
-/// that goes on for long doesn't become background, since it has pauses.
+/// The background follows down by this part of the way a frame: one soft frame of a noise isn't a new background.
+const FALL: f32 = 0.2;
+
+/// It follows up by this factor a frame, 6 dB in a second and a half. A voice doesn't become background, since it has
+/// pauses.
 const RISE: f32 = 1.015;
 
 /// The gate of one session.
@@ -31,22 +34,28 @@ pub(super) struct Gate {
 impl Gate {
     pub(super) fn new() -> Self {
         Self {
-            detector: detector(Aggressiveness::Aggressive),
+            // What the most aggressive mode misses is louder than the background; what the others add is noise.
+            detector: detector(Aggressiveness::VeryAggressive),
             rest: [0; STEP],
             resting: 0,
-            background: f32::MAX,
+            background: SILENT,
         }
     }
 
     /// Whether there may be speech in this frame.
     pub(super) fn hears(&mut self, frame: &[i16; FRAME]) -> bool {
         let energy: f32 = frame.iter().map(|sample| f32::from(*sample).powi(2)).sum();
-        let loudness = (energy / FRAME as f32).sqrt();
-        // The background is at least something, or the first breath after digital silence would stand out from it.
-        let stands_out = loudness > self.background.max(SILENT) * ABOVE_BACKGROUND;
-        self.background = (self.background.max(SILENT) * RISE).min(loudness.max(SILENT));
+        let loudness = (energy / FRAME as f32).sqrt().max(1.0);
         // The detector learns from each frame, so it gets each.
         let detected = self.detect(frame);
+        let stands_out = loudness > self.background * ABOVE_BACKGROUND;
+        // It is at least something, or the first breath after digital silence would stand out from it.
+        self.background = if loudness < self.background {
+            self.background + (loudness - self.background) * FALL
+        } else {
+            (self.background * RISE).min(loudness)
+        }
+        .max(SILENT);
         loudness >= SILENT && (detected || stands_out)
     }
 

@@ -114,10 +114,13 @@ impl std::fmt::Debug for Model {
     }
 }
 
+/// An engine and all who use it, on one thread.
+type SharedEngine = Rc<RefCell<Engine>>;
+
 thread_local! {
     /// The engines of this thread: one for each loaded model, shared by all its detectors. More than one only while a
     /// model is being replaced.
-    static ENGINES: RefCell<Vec<(Arc<Model>, Rc<RefCell<Engine>>)>> = const { RefCell::new(Vec::new()) };
+    static ENGINES: RefCell<Vec<(Arc<Model>, SharedEngine)>> = const { RefCell::new(Vec::new()) };
 }
 
 impl SileroBackend {
@@ -159,7 +162,7 @@ impl SileroBackend {
         self.engine().map(drop)
     }
 
-    fn engine(&self) -> Result<Rc<RefCell<Engine>>, String> {
+    fn engine(&self) -> Result<SharedEngine, String> {
         ENGINES.with_borrow_mut(|engines| {
             if let Some((_, engine)) = engines.iter().find(|(model, _)| Arc::ptr_eq(model, &self.model)) {
                 return Ok(Rc::clone(engine));
@@ -213,8 +216,8 @@ const HANGOVER_FRAMES: u32 = 16;
 /// turn is held open (350), so that the gate never ends a turn that the model wouldn't.
 const KEEPS_AWAKE: u16 = 200;
 
-/// How many frames the model is given again when it wakes, so that its state knows what went before: 96 ms.
-const KEPT_FRAMES: usize = 3;
+/// How many frames the model is given when it wakes that it slept through: 160 ms, in which a soft onset lies.
+const KEPT_FRAMES: usize = 5;
 
 /// Silero for one session.
 struct SileroVad {
@@ -272,7 +275,8 @@ impl Vad for SileroVad {
         };
         if gate.hears(frame) {
             if self.awake == 0 {
-                self.hearing.reset();
+                // Its state stays as it was when it fell asleep: against the model that heard everything it agrees in
+                // 99.9 % of the frames of long recordings, and with a state of zeros in 98.5 %.
                 self.kept.drain(|kept| {
                     self.hearing.hear(kept);
                 });
@@ -303,7 +307,7 @@ impl Vad for SileroVad {
 
 /// The model's state for one session.
 struct Hearing {
-    engine: Rc<RefCell<Engine>>,
+    engine: SharedEngine,
     state: [f32; STATE],
     /// The newest samples, which the model wants to hear again before the next frame; then the frame.
     input: [f32; INPUT],
@@ -313,7 +317,7 @@ struct Hearing {
 }
 
 impl Hearing {
-    fn new(engine: Rc<RefCell<Engine>>) -> Self {
+    fn new(engine: SharedEngine) -> Self {
         Self {
             engine,
             state: [0.0; STATE],
@@ -324,6 +328,8 @@ impl Hearing {
     }
 
     fn hear(&mut self, frame: &[i16; FRAME]) -> Probability {
+        #[cfg(test)]
+        tests::RUNS.set(tests::RUNS.get() + 1);
         for (input, sample) in self.input[CONTEXT..].iter_mut().zip(frame) {
             *input = f32::from(*sample) / 32_768.0;
         }

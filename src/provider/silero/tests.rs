@@ -1,6 +1,11 @@
+use std::cell::Cell;
+
 use super::*;
 
-use std::time::Instant;
+thread_local! {
+    /// How often the model ran on this thread.
+    pub(super) static RUNS: Cell<usize> = const { Cell::new(0) };
+}
 
 /// Where the library and the model are on this machine, or why there are none.
 fn options(ungated: bool) -> Result<SileroOptions, String> {
@@ -46,7 +51,10 @@ fn recordings() -> Option<PathBuf> {
 /// A recording at 16 kHz.
 fn recording(path: &Path) -> Vec<i16> {
     let mut reader = hound::WavReader::open(path).expect("a WAV file");
-    let samples: Vec<i16> = reader.samples::<i16>().map(|sample| sample.expect("a sample")).collect();
+    let samples: Vec<i16> = reader
+        .samples::<i16>()
+        .map(|sample| sample.expect("a sample"))
+        .collect();
     match reader.spec().sample_rate {
         16_000 => samples,
         8_000 => samples
@@ -57,64 +65,214 @@ fn recording(path: &Path) -> Vec<i16> {
     }
 }
 
+/// `samples` between two stretches of an almost silent second, on top of a noise so many decibels softer than them.
+fn call(samples: &[i16], noise: Option<(&[i16], f64)>) -> Vec<i16> {
+    let hush = |at: usize| i16::try_from(at * 7919 % 11).expect("less than 11") - 5;
+    let mut call: Vec<i16> = (0..16_000).map(hush).collect();
+    call.extend_from_slice(samples);
+    call.extend((0..16_000).map(hush));
+    if let Some((noise, decibels)) = noise {
+        let loudness = |samples: &[i16]| {
+            let energy: f64 = samples.iter().map(|sample| f64::from(*sample).powi(2)).sum();
+            (energy / samples.len() as f64).sqrt()
+        };
+        let gain = loudness(&call) / loudness(noise) / 10_f64.powf(decibels / 20.0);
+        for (sample, noise) in call.iter_mut().zip(noise.iter().cycle()) {
+            *sample = (f64::from(*sample) + gain * f64::from(*noise)).clamp(-32_768.0, 32_767.0) as i16;
+        }
+    }
+    call
+}
+
+/// Which frames a session would call speech: from a half on, until below 0.35.
+fn decisions(vad: &mut dyn Vad, call: &[i16]) -> Vec<bool> {
+    let mut speech = false;
+    let frames = call.chunks_exact(FRAME);
+    frames
+        .map(|frame| {
+            speech = vad.process(frame).per_mille() >= if speech { 350 } else { 500 };
+            speech
+        })
+        .collect()
+}
+
+/// How far two rows of decisions agree.
+#[derive(Clone, Copy, Debug, Default)]
+struct Agreement {
+    frames: usize,
+    same: usize,
+    speech: usize,
+    heard: usize,
+    /// Stretches of speech, and those of which nothing was heard within 64 ms of their start.
+    onsets: usize,
+    late: usize,
+    runs: usize,
+}
+
+impl Agreement {
+    fn add(&mut self, gated: &[bool], ungated: &[bool]) {
+        self.frames += gated.len();
+        for (at, (gated_speech, speech)) in gated.iter().zip(ungated).enumerate() {
+            self.same += usize::from(gated_speech == speech);
+            self.speech += usize::from(*speech);
+            self.heard += usize::from(*speech && *gated_speech);
+            if *speech && (at == 0 || !ungated[at - 1]) {
+                self.onsets += 1;
+                self.late += usize::from(!gated[at..gated.len().min(at + 3)].contains(&true));
+            }
+        }
+    }
+}
+
 #[test]
-fn explore() {
+fn the_gated_model_hears_what_the_ungated_one_hears() {
     let (Some(gated), Some(ungated), Some(folder)) = (backend(false), backend(true), recordings()) else {
         return;
     };
-    let mut files = vec![];
-    for group in ["vad", "conversational", "misc", "noise", "commonvoice", "osr-8k", "fsdd-8k", "cmu-arctic"] {
-        for entry in fs::read_dir(folder.join(group)).into_iter().flatten().flatten() {
-            if entry.path().extension().is_some_and(|e| e == "wav") { files.push(entry.path()); }
-        }
-    }
-    files.sort();
     let noise = recording(&folder.join("noise/speechbrain_noise1.wav"));
-    let (mut runs_all, mut frames_all) = (0usize, 0usize);
-    for file in &files {
-        let Ok(reader) = hound::WavReader::open(file) else { continue };
-        if ![8000, 16000].contains(&reader.spec().sample_rate) || reader.spec().bits_per_sample != 16 || reader.spec().channels != 1 { continue; }
-        for db in [0, 10] {
-        let mut samples = recording(file);
-        // pad with a second of near-silence around
-        let mut padded: Vec<i16> = (0..16000).map(|n| ((n * 7919) % 11) as i16 - 5).collect();
-        padded.append(&mut samples);
-        padded.extend((0..16000).map(|n| ((n * 7919) % 11) as i16 - 5));
-        if db > 0 {
-            let e = |s: &[i16]| (s.iter().map(|s| f64::from(*s).powi(2)).sum::<f64>() / s.len() as f64).sqrt();
-            let gain = e(&padded) / e(&noise) / 10f64.powf(f64::from(db) / 20.0);
-            for (at, s) in padded.iter_mut().enumerate() { *s = (f64::from(*s) + gain * f64::from(noise[at % noise.len()])).clamp(-32768.0, 32767.0) as i16; }
+    for decibels in [None, Some(10.0)] {
+        let mut all = Agreement::default();
+        for group in ["vad", "conversational", "cmu-arctic", "osr-8k", "fsdd-8k"] {
+            let mut agreement = Agreement::default();
+            let mut files: Vec<_> = fs::read_dir(folder.join(group))
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| entry.path())
+                .filter(|path| path.extension().is_some_and(|extension| extension == "wav"))
+                .collect();
+            files.sort();
+            for file in files.into_iter().take(20) {
+                let call = call(&recording(&file), decibels.map(|decibels| (noise.as_slice(), decibels)));
+                let before = RUNS.get();
+                let heard = decisions(gated.open().expect("a VAD").as_mut(), &call);
+                let runs = RUNS.get() - before;
+                let truth = decisions(ungated.open().expect("a VAD").as_mut(), &call);
+                for sum in [&mut agreement, &mut all] {
+                    sum.add(&heard, &truth);
+                    sum.runs += runs;
+                }
+            }
+            println!("{group} at {decibels:?} dB: {agreement:?}");
         }
-        let mut a = gated.open().expect("open");
-        let mut b = ungated.open().expect("open");
-        let (mut sa, mut sb) = (false, false);
-        let (mut frames, mut speech, mut agree_speech, mut agree) = (0, 0, 0, 0);
-        let (mut worst, mut pending_a, mut pending_b): (i64, Option<i64>, Option<i64>) = (0, None, None);
-        let mut misses = 0;
-        let began = Instant::now();
-        let probs: Vec<u16> = padded.chunks_exact(512).map(|f| a.process(f).per_mille()).collect();
-        let cost_a = began.elapsed();
-        let began = Instant::now();
-        let truth: Vec<u16> = padded.chunks_exact(512).map(|f| b.process(f).per_mille()).collect();
-        let cost_b = began.elapsed();
-        for (n, (pa, pb)) in probs.iter().zip(&truth).enumerate() {
-            let step = |s: bool, p: u16| if s { p >= 350 } else { p >= 500 };
-            let (na, nb) = (step(sa, *pa), step(sb, *pb));
-            if na && !sa { pending_a = Some(n as i64); }
-            if nb && !sb { pending_b = Some(n as i64); }
-            sa = na; sb = nb;
-            if let (Some(x), Some(y)) = (pending_a, pending_b) && sa && sb { if (x - y).abs() < 20 { worst = worst.max(x - y); } pending_a = None; pending_b = None; }
-            if !nb && pending_b.is_some() { misses += 1; pending_b = None; }
-            frames += 1;
-            speech += usize::from(nb);
-            agree_speech += usize::from(nb && na);
-            agree += usize::from(na == nb);
-        }
-        let awake = cost_a.as_secs_f64() / cost_b.as_secs_f64();
-        runs_all += (awake * frames as f64) as usize; frames_all += frames;
-        println!("{:>40} db{db:2} frames {frames:5} speech {speech:5} agree {:6.2}% in speech {:6.2}% worst onset {:4} ms missed {misses} cost {:5.1}% ({:.0} µs a frame ungated)",
-            file.strip_prefix(&folder).expect("inside").display(), 100.0 * agree as f64 / frames as f64, 100.0 * agree_speech as f64 / speech.max(1) as f64, worst * 32, awake * 100.0, cost_b.as_micros() as f64 / frames as f64);
-        }
+        assert!(all.frames > 0, "there are recordings");
+        assert!(all.heard * 1000 >= all.speech * 985, "{all:?}");
+        assert!(all.same * 1000 >= all.frames * 990, "{all:?}");
+        assert!(all.late * 50 <= all.onsets, "{all:?}");
     }
-    println!("overall {}", runs_all as f64 / frames_all as f64);
+}
+
+#[test]
+fn in_silence_and_noise_the_model_sleeps() {
+    let (Some(gated), Some(folder)) = (backend(false), recordings()) else {
+        return;
+    };
+    let mut vad = gated.open().expect("a VAD");
+    let before = RUNS.get();
+    decisions(vad.as_mut(), &vec![0; 60 * 16_000]);
+    assert_eq!(RUNS.get() - before, 0, "a minute of digital silence costs no run");
+    let office = recording(&folder.join("noise/office-ambience-8000-mono.wav"));
+    vad.reset();
+    let before = RUNS.get();
+    let speech = decisions(vad.as_mut(), &office);
+    let runs = RUNS.get() - before;
+    println!("office: {runs} runs in {} frames", speech.len());
+    assert!(runs * 10 < speech.len() * 9);
+    assert!(speech.iter().filter(|speech| **speech).count() * 100 < speech.len());
+}
+
+#[test]
+fn sessions_of_one_thread_share_the_model_and_not_their_state() {
+    let (Some(backend), Some(folder)) = (backend(true), recordings()) else {
+        return;
+    };
+    let speech = recording(&folder.join("vad/speechbrain_vad_train.wav"));
+    let mut alone = backend.open().expect("a VAD");
+    let expected = decisions(alone.as_mut(), &speech);
+    assert!(expected.contains(&true) && expected.contains(&false));
+    let (mut first, mut second) = (backend.open().expect("a VAD"), backend.open().expect("a VAD"));
+    let mut probabilities = Vec::new();
+    for frame in speech.chunks_exact(FRAME) {
+        probabilities.push(first.process(frame));
+        second.process(&[0; FRAME]);
+    }
+    alone.reset();
+    let again: Vec<_> = speech.chunks_exact(FRAME).map(|frame| alone.process(frame)).collect();
+    assert_eq!(
+        probabilities, again,
+        "neither another session nor the past before a reset is heard"
+    );
+    let engines = ENGINES.with_borrow(Vec::len);
+    assert_eq!(engines, 1, "one engine for all sessions of the thread");
+}
+
+#[test]
+fn each_thread_has_its_own_engine() {
+    let Some(backend) = backend(true) else { return };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..2)
+            .map(|_| scope.spawn(|| backend.open().expect("a VAD").process(&[0; FRAME])))
+            .collect();
+        for thread in threads {
+            assert!(thread.join().expect("no panic").per_mille() < 500);
+        }
+    });
+}
+
+#[test]
+fn a_missing_model_is_named_with_its_remedy() {
+    let data = tempfile::tempdir().expect("a directory");
+    let options = SileroOptions {
+        places: Places {
+            library: None,
+            data: data.path().to_owned(),
+        },
+        ..SileroOptions::default()
+    };
+    let variable = |name: &str| (name == MODELS_VARIABLE).then(|| "/nowhere".into());
+    let text = find_model(&options, &variable)
+        .expect_err("nothing is there")
+        .to_string();
+    assert!(text.contains("models/vad/silero_vad.onnx"), "{text}");
+    assert!(text.contains("/nowhere/vad/silero_vad.onnx"), "{text}");
+    assert!(
+        text.contains("make setup") && text.contains("REPARTEE_MODELS"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_file_that_is_no_model_is_an_error() {
+    let Ok(options) = options(true) else {
+        println!("skipped: no onnxruntime");
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a directory");
+    let file = folder.path().join("silero_vad.onnx");
+    for bytes in [b"".as_slice(), b"not a model", &[0xff; 4096]] {
+        fs::write(&file, bytes).expect("a file");
+        let wrong = SileroOptions {
+            model: Some(file.clone()),
+            ..options.clone()
+        };
+        let error = SileroBackend::load(&wrong, Generation::new(1)).expect_err("it is no model");
+        assert!(matches!(error, SileroError::Unusable { .. }), "{error}");
+    }
+    // A model, but another one.
+    let other = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models/turn");
+    let other = fs::read_dir(other)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "onnx"));
+    if let Some(model) = other {
+        let wrong = SileroOptions {
+            model: Some(model),
+            ..options
+        };
+        let error = SileroBackend::load(&wrong, Generation::new(1)).expect_err("it is another model");
+        let text = error.to_string();
+        assert!(text.contains("input, state, sr"), "{text}");
+    }
 }

@@ -23,6 +23,7 @@ mod machine;
 mod serve;
 mod start;
 mod stream;
+pub mod testing;
 
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;

@@ -229,7 +229,7 @@ fn serve_lane(shared: &Arc<Shared>, number: usize, mut lane: Box<dyn Lane>) {
         }
         Err(_) => return shared.panicked(),
     }
-    while let Some(out) = shared.lease() {
+    while let Some(out) = shared.lease(number) {
         let (open, payload) = out.opened();
         let mut outcome = guarded(shared, number, &out, || lane.open(open, payload, &out));
         while outcome == Outcome::GoesOn {

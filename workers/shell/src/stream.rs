@@ -1,6 +1,6 @@
 //! Streams: what came and waits to be taken, and what may not be sent yet.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -41,6 +41,8 @@ struct Table {
     panicked: bool,
     /// When each computation that is under way began, by serving thread.
     busy: BTreeMap<usize, Instant>,
+    /// Lanes that have nothing to do.
+    idle: BTreeSet<usize>,
 }
 
 impl Table {
@@ -566,16 +568,25 @@ impl Shared {
 
     // ---- for the serving threads ------------------------------------------------------------------------------------
 
-    /// Waits for a stream that nobody serves yet and takes it; `None` when there's no more work.
-    pub(crate) fn lease(self: &Arc<Self>) -> Option<Outlet> {
+    /// Waits for a stream that nobody serves yet and takes it; `None` when there's no more work. Of the lanes that wait, the one
+    /// with the lowest number takes it, so that lanes which load on their first use stay unloaded as long as they aren't needed.
+    pub(crate) fn lease(self: &Arc<Self>, lane: usize) -> Option<Outlet> {
         let mut table = self.table();
+        table.idle.insert(lane);
         loop {
             if table.stopping {
                 return None;
             }
-            if let Some(entry) = table.streams.values_mut().find(|entry| is_waiting(entry)) {
+            if table.idle.first() == Some(&lane)
+                && let Some(entry) = table.streams.values_mut().find(|entry| is_waiting(entry))
+            {
                 entry.leased = true;
-                return Some(self.outlet(entry));
+                let outlet = self.outlet(entry);
+                table.idle.remove(&lane);
+                drop(table);
+                // It's the next lane's turn now.
+                self.changed.notify_all();
+                return Some(outlet);
             }
             table = self.wait(table);
         }
