@@ -124,8 +124,9 @@ export class Captions {
       this.#turns.set(turn, this.#typed);
       this.#typed = null;
     }
-    const article = this.#turn(turn);
-    const caption = this.#caption(article);
+    // A noise that was taken for speech leaves no trace on the page, unless words had stood there already.
+    if (!text && !this.#turns.has(turn)) return;
+    const caption = this.#caption(this.#turn(turn));
     if (final) {
       caption.className = text ? "caption final" : "caption final nothing";
       caption.textContent = text || "(nothing understood)";
@@ -227,7 +228,8 @@ export class Captions {
   /** @param {{ turn: string, response?: string | null, stages: { stage: string, ms: number }[], total_ms: number }} report */
   showReport(report) {
     const reply = report.response == null ? null : this.#replies.get(report.response)?.line.closest("article");
-    const article = /** @type {HTMLElement} */ (reply ?? this.#turn(report.turn));
+    const article = reply ?? this.#turns.get(report.turn) ?? this.#typed;
+    if (!article) return;
     article.querySelector(".waterfall")?.remove();
     article.append(renderWaterfall(report.stages, report.total_ms));
     this.#follow();

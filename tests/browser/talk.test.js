@@ -54,7 +54,11 @@ after(async () => {
  */
 async function startEngine(more = []) {
   assert.ok(BINARY && existsSync(BINARY), "no engine: `make build` makes it, or name it in REPARTEE_BIN");
-  const child = spawn(BINARY, ["serve", "--listen", "127.0.0.1:0", ...more], { stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(BINARY, ["serve", "--listen", "127.0.0.1:0", ...more], {
+    // Whatever configuration lies about in the project is not this test's.
+    cwd: folder,
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   let log = "";
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (text) => (log += text));
   const engine = { process: child, url: "", log: () => log };
@@ -63,7 +67,7 @@ async function startEngine(more = []) {
   while (!engine.url || !(await isReady(engine.url))) {
     assert.equal(child.exitCode, null, `the engine ended:\n${log}`);
     assert.ok(Date.now() < deadline, `the engine did not become ready:\n${log}`);
-    engine.url = /http:\/\/127\.0\.0\.1:\d+\//u.exec(`${log.replace(/(127\.0\.0\.1:\d+)(?=\s)/gu, "$1/")}`)?.[0] ?? "";
+    engine.url = /http:\/\/127\.0\.0\.1:\d+\//u.exec(log)?.[0] ?? "";
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
   return engine;
@@ -148,9 +152,9 @@ test("a recording is heard, written down and answered aloud, and its trace repla
   }
   const { rate, samples } = readWav(await readFile(recording.path));
   const microphone = join(folder, "microphone.wav");
-  await writeFile(microphone, writeWav(rate, splice(rate, [1, samples, 600])));
+  await writeFile(microphone, writeWav(rate, splice(rate, [1, samples, 120])));
   const traces = join(folder, "traces");
-  const engine = await startEngine(["--trace-dir", traces]);
+  const engine = await startEngine(["--trace", traces]);
   const browser = await openBrowser({ microphone });
   const { page } = browser;
   try {
