@@ -67,6 +67,8 @@ const settings = new Settings(find("settings", HTMLFormElement), () => {
 let link = "idle";
 /** @type {Phase} */
 let phase = "listening";
+/** @type {Link} */
+let announcedLink = link;
 let muted = false;
 /** @type {NativeSession | null} */
 let session = null;
@@ -135,6 +137,9 @@ function render() {
   page.cancel.disabled = openResponses.size === 0;
   const text = statusText();
   if (page.status.textContent !== text) page.status.textContent = text;
+  // Screen readers are told about the connection, but not of every breath: they would talk into the conversation.
+  if (link !== announcedLink) captions.announce(text);
+  announcedLink = link;
 }
 
 /** @param {Phase} next */

@@ -107,6 +107,11 @@ export class Captions {
     this.#empty = empty;
   }
 
+  /** @param {string} text what a screen reader shall say when it has the time */
+  announce(text) {
+    this.#announcer.textContent = text;
+  }
+
   /** A new session counts its turns from the start; those on the page stay as they are. */
   beginSession() {
     for (const reply of this.#replies.values()) this.#settle(reply, reply.heard.textContent.length, "connection lost");
@@ -130,7 +135,7 @@ export class Captions {
     if (final) {
       caption.className = text ? "caption final" : "caption final nothing";
       caption.textContent = text || "(nothing understood)";
-      if (text) this.#announce(`You: ${text}`);
+      if (text) this.announce(`You: ${text}`);
     } else {
       // Characters are counted as code points, as the server counts them.
       const characters = [...text];
@@ -222,7 +227,7 @@ export class Captions {
     this.#measure(reply, end);
     const notes = { interrupted: "interrupted", cancelled: "stopped", failed: "failed" };
     this.#settle(reply, end, notes[/** @type {keyof typeof notes} */ (status)]);
-    if (end > 0) this.#announce(`Repartee: ${text.slice(0, end)}`);
+    if (end > 0) this.announce(`Repartee: ${text.slice(0, end)}`);
   }
 
   /** @param {{ turn: string, response?: string | null, stages: { stage: string, ms: number }[], total_ms: number }} report */
@@ -296,11 +301,6 @@ export class Captions {
     row.append(element("span", "who", "You"), caption);
     article.prepend(row);
     return caption;
-  }
-
-  /** @param {string} text */
-  #announce(text) {
-    this.#announcer.textContent = text;
   }
 
   /** @param {boolean} [always] even where the person looks at something above */
