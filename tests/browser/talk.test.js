@@ -24,12 +24,14 @@ const BINARY =
   process.env.REPARTEE_BIN ?? ["release", "debug"].map((kind) => join(TARGET, kind, "repartee")).find(existsSync);
 const SPEECH = process.env.REPARTEE_SPEECH ?? join(ROOT, "../shared/speech");
 /** Clearly read sentences, the likeliest to be understood first. */
-const RECORDINGS = ["cmu-arctic/", "misc/livekit_weather_question.wav", "librispeech/", "misc/jfk.wav"];
+const RECORDINGS = ["cmu-arctic/cmu_arctic_us_aew_a0003.wav", "cmu-arctic/", "speechbrain/", "misc/jfk.wav"];
 /** How much of the reference must be understood. The embedded recogniser is no dictation engine. */
 const ENOUGH_WORDS = 0.4;
 /** How long the engine may take to load its backends, and to answer (ms): these machines are busy. */
 const READY_MS = 90_000;
 const ANSWER_MS = 60_000;
+/** How long it may take to end (ms); its own patience with open turns is shorter. */
+const STOP_MS = 40_000;
 
 /** @typedef {{ process: import("node:child_process").ChildProcess, url: string, log: () => string }} Engine */
 
@@ -65,7 +67,7 @@ async function startEngine(more = []) {
   engines.push(engine);
   const deadline = Date.now() + READY_MS;
   while (!engine.url || !(await isReady(engine.url))) {
-    assert.equal(child.exitCode, null, `the engine ended:\n${log}`);
+    assert.equal(child.exitCode ?? child.signalCode, null, `the engine ended:\n${log}`);
     assert.ok(Date.now() < deadline, `the engine did not become ready:\n${log}`);
     engine.url = /http:\/\/127\.0\.0\.1:\d+\//u.exec(log)?.[0] ?? "";
     await new Promise((resolve) => setTimeout(resolve, 100));
@@ -87,9 +89,12 @@ async function isReady(url) {
  * @param {Engine} engine
  */
 async function stopEngine({ process: child }) {
-  if (child.exitCode !== null) return;
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const ended = once(child, "exit");
   child.kill("SIGTERM");
-  await once(child, "exit");
+  const impatient = setTimeout(() => child.kill("SIGKILL"), STOP_MS);
+  await ended;
+  clearTimeout(impatient);
 }
 
 /**
