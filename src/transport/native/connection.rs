@@ -84,10 +84,8 @@ async fn open(stream: &mut Stream, engine: &Engine, options: &NativeOptions) -> 
     if !admission::token_is_right(options.token.as_deref(), token) {
         return Err(refuse(ErrorCode::Unauthorized, "the access token is missing or wrong", id));
     }
-    let settings = match &hello.settings {
-        None => options.settings.clone(),
-        Some(update) => translate::settings(update, &options.settings).map_err(|error| Some(Box::new(error.into())))?,
-    };
+    let settings = translate::hello_settings(&hello, &options.settings)
+        .map_err(|error| Some(Box::new(ErrorEvent { reply_to: id.clone(), ..ErrorEvent::from(error) })))?;
     let profile = WireProfile { output_rate: media::sample_rate(hello.output.rate) };
     let call = engine.open(settings.clone(), profile).map_err(|refused| {
         let code = match &refused {
