@@ -209,7 +209,7 @@ impl Inbound {
 impl RtpIn {
     fn push(&mut self, now: Time, message: &[u8], heard: &mut Heard) -> Result<(), MediaError> {
         // A peer that multiplexes RTCP, STUN or DTLS on its port sends nothing for us in them.
-        if !message.is_empty() && classify(message) != Datagram::Rtp && classify(message) != Datagram::Unknown {
+        if matches!(classify(message), Datagram::Rtcp | Datagram::Stun | Datagram::Dtls) {
             return Ok(());
         }
         let packet = RtpPacket::parse(message)?;

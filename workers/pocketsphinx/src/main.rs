@@ -273,19 +273,7 @@ impl Lane for Recogniser {
         match input {
             Input::Audio(audio) => self.audio(&audio, out),
             Input::Text(_) => Ok(()),
-            Input::Finish => {
-                let Some(decoder) = &mut self.decoder else {
-                    return Ok(());
-                };
-                decoder.finish().map_err(internal)?;
-                let (text, audio_ms) = (decoder.hypothesis(), milliseconds(self.samples));
-                out.final_text(FinalText {
-                    text,
-                    audio_ms,
-                    ..FinalText::default()
-                });
-                Ok(())
-            }
+            Input::Finish => self.finish(out),
         }
     }
 

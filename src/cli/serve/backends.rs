@@ -1,0 +1,123 @@
+//! Which backends a server starts with, and in what order it looks for them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+
+use crate::backend::Backend;
+use crate::call::BackendKind;
+use crate::config::{Config, LlmBackend, Mode, VadBackend};
+use crate::pii::Pii;
+use crate::provider::onnx::Places;
+use crate::provider::openai::{self, OpenaiBackend, OpenaiOptions};
+use crate::provider::parrot::ParrotBackend;
+use crate::provider::silero::{SileroBackend, SileroOptions};
+use crate::provider::webrtc_vad::{Aggressiveness, WebrtcVadBackend};
+use crate::registry::Registry;
+
+/// The backends of a server, loading or loaded.
+pub(super) struct Backends {
+    loading: JoinSet<()>,
+}
+
+impl Backends {
+    /// Starts them all at the same time; the registry tells when each is there. Nothing waits here: a server that listens
+    /// answers, whatever its backends do.
+    pub(super) fn start(config: &Config, registry: Arc<Registry>) -> Self {
+        let mut loading = JoinSet::new();
+        registry.mark_missing(BackendKind::Turn, "this version has no turn model".to_owned());
+        loading.spawn_blocking({
+            let (config, registry) = (config.clone(), Arc::clone(&registry));
+            move || load_vad(&config, &registry)
+        });
+        loading.spawn(load_llm(config.clone(), Arc::clone(&registry)));
+        Self { loading }
+    }
+
+    /// Stops what runs beside this process.
+    pub(super) async fn stop(mut self) {
+        self.loading.abort_all();
+        while self.loading.join_next().await.is_some() {}
+    }
+}
+
+/// The folder that the set-up fills: as configured, else `.repartee` here, else the one beside the build that this program
+/// came out of.
+pub(super) fn data_folder(config: &Config) -> PathBuf {
+    let beside_build = || {
+        let program = std::env::current_exe().ok()?;
+        program.ancestors().map(|folder| folder.join(".repartee")).find(|folder| folder.is_dir())
+    };
+    let here = PathBuf::from(".repartee");
+    config.paths.home.clone().unwrap_or_else(|| if here.is_dir() { here } else { beside_build().unwrap_or(here) })
+}
+
+fn load_vad(config: &Config, registry: &Registry) {
+    let generation = registry.next_generation();
+    let webrtc = || Backend::Vad(Arc::new(WebrtcVadBackend::new(Aggressiveness::Aggressive, generation)));
+    if config.vad.backend == VadBackend::Webrtc {
+        return registry.install(webrtc());
+    }
+    let places = Places { library: config.paths.onnxruntime.clone(), data: data_folder(config) };
+    let model = config.paths.models.as_deref().map(silero_model).filter(|path| path.is_file());
+    match SileroBackend::load(&SileroOptions { places, model, ungated: false }, generation) {
+        Ok(silero) => registry.install(Backend::Vad(Arc::new(silero))),
+        Err(error) if config.vad.backend == VadBackend::Auto => {
+            tracing::warn!("using WebRTC's detector alone, which mistakes more noise for speech: {error}");
+            registry.install(webrtc());
+        }
+        Err(error) => registry.mark_missing(BackendKind::Vad, error.to_string()),
+    }
+}
+
+fn silero_model(models: &Path) -> PathBuf {
+    models.join(crate::provider::silero::MODEL_FILE)
+}
+
+async fn load_llm(config: Config, registry: Arc<Registry>) {
+    let generation = registry.next_generation();
+    let parrot = || Backend::Llm(Arc::new(ParrotBackend::new(generation)));
+    let wanted = match (config.llm.backend, config.mode) {
+        (LlmBackend::None, _) => {
+            let reason = "switched off by llm.backend = \"none\"; clients supply the replies";
+            return registry.mark_missing(BackendKind::Llm, reason.to_owned());
+        }
+        (LlmBackend::Parrot, _) | (LlmBackend::Auto, Mode::Minimal) => return registry.install(parrot()),
+        (wanted, _) => wanted,
+    };
+    let api_key = config.llm.api_key.as_ref().map(|key| Pii::new(key.expose().to_owned()));
+    // A server that somebody named may be far away or asleep; those of this machine answer at once or aren't there.
+    let (candidates, limit) = match &config.llm.url {
+        Some(base) => {
+            let server = openai::Server { name: "configured".to_owned(), base: base.clone(), api_key: api_key.clone() };
+            (vec![server], Duration::from_secs(3))
+        }
+        None => (Vec::new(), openai::PROBE_TIMEOUT),
+    };
+    let found = openai::detect(&candidates, limit).await;
+    let base = found.as_ref().map(|found| found.server.base.clone()).or_else(|| config.llm.url.clone());
+    let model = config.llm.model.clone().or_else(|| found.and_then(|found| found.models.first().cloned()));
+    let (Some(base), Some(model)) = (base, model) else {
+        if wanted == LlmBackend::Openai || config.mode == Mode::Full {
+            let reason = match &config.llm.url {
+                Some(url) => format!("{url} doesn't name its models; name one with --llm-model"),
+                None => "no OpenAI-compatible server answers on this machine; start Ollama, or name one with --llm-url".to_owned(),
+            };
+            return registry.mark_missing(BackendKind::Llm, reason);
+        }
+        return registry.install(parrot());
+    };
+    let options = OpenaiOptions {
+        api_key,
+        connect_timeout: Duration::from_millis(u64::from(config.llm.connect_timeout_ms)),
+        first_event_timeout: Duration::from_millis(u64::from(config.llm.first_token_timeout_ms)),
+        ..OpenaiOptions::new(&base, &model)
+    };
+    match OpenaiBackend::new(options, generation, Handle::current()) {
+        Ok(backend) => registry.install(Backend::Llm(Arc::new(backend))),
+        Err(error) => registry.mark_missing(BackendKind::Llm, error.to_string()),
+    }
+}
