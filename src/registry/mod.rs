@@ -134,8 +134,14 @@ impl Registry {
         kinds.iter().all(|kind| self.lease(*kind).is_some())
     }
 
-    /// Lets `backend` do its job from now on. Returns what did it until now.
-    pub fn install(&self, backend: Backend) -> Option<Retired> {
+    /// Lets `backend` do its job from now on.
+    pub fn install(&self, backend: Backend) {
+        drop(self.replace(backend));
+    }
+
+    /// Lets `backend` do its job from now on, and returns what did it until now.
+    #[must_use = "what was replaced is let go of at once; `install` says so"]
+    pub fn replace(&self, backend: Backend) -> Option<Retired> {
         let capabilities = backend.capabilities();
         let kind = capabilities.kind;
         tracing::info!(
@@ -189,16 +195,16 @@ mod tests {
     fn what_was_replaced_lives_while_it_is_leased() {
         let registry = Registry::default();
         assert!(registry.lease(BackendKind::Llm).is_none());
-        assert!(registry.install(backend(&registry)).is_none());
+        assert!(registry.replace(backend(&registry)).is_none());
         let lease = registry.lease(BackendKind::Llm).expect("it serves");
-        let retired = registry.install(backend(&registry)).expect("one served before");
+        let retired = registry.replace(backend(&registry)).expect("one served before");
         assert_eq!((generation(&lease), retired.users()), (1, 1));
         let newer = registry.lease(BackendKind::Llm).expect("it serves");
         assert_eq!(generation(&newer), 2);
         drop(lease);
         assert_eq!(retired.users(), 0);
         // A switch that is taken back.
-        let taken_back = registry.install(retired.into_backend()).expect("one served before");
+        let taken_back = registry.replace(retired.into_backend()).expect("one served before");
         assert_eq!(taken_back.users(), 1);
         assert_eq!(generation(&registry.lease(BackendKind::Llm).expect("it serves")), 1);
     }

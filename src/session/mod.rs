@@ -37,3 +37,4 @@ pub use action::{Action, Output};
 pub use history::Item;
 pub use input::{BackendChange, Input, PlayoutEvent, TtsProgress};
 pub use invariants::Violation;
+pub mod trace;
