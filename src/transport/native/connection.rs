@@ -94,10 +94,12 @@ async fn open(stream: &mut Stream, engine: &Engine, options: &NativeOptions) -> 
             id,
         ));
     }
-    let settings = match &hello.settings {
-        None => options.settings.clone(),
-        Some(update) => translate::settings(update, &options.settings).map_err(|error| Some(Box::new(error.into())))?,
-    };
+    let settings = translate::hello_settings(&hello, &options.settings).map_err(|error| {
+        Some(Box::new(ErrorEvent {
+            reply_to: id.clone(),
+            ..ErrorEvent::from(error)
+        }))
+    })?;
     let profile = WireProfile {
         output_rate: media::sample_rate(hello.output.rate),
     };

@@ -3,7 +3,7 @@
 mod admission;
 mod connection;
 mod media;
-pub mod translate;
+mod translate;
 
 use std::sync::Arc;
 use std::time::Duration;

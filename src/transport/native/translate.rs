@@ -33,7 +33,8 @@ pub(super) fn hello_settings(hello: &Hello, defaults: &Settings) -> Result<Setti
 /// below `eager_ms` lowers that, and `start_threshold` below `stop_threshold` lowers that. The client sees it in `updated`.
 ///
 /// # Errors
-/// [`ErrorCode::InvalidValue`] with the field's path on the wire, for values that don't fit one another.
+/// With the field's path on the wire: [`ErrorCode::InvalidValue`] for values that don't fit one another,
+/// [`ErrorCode::TooLarge`] for instructions over the session's limit.
 pub(super) fn settings(update: &native::SettingsUpdate, current: &Settings) -> Result<Settings, ControlError> {
     let mut settings = current.clone();
     if let Some(instructions) = &update.instructions {
@@ -95,8 +96,21 @@ pub(super) fn settings(update: &native::SettingsUpdate, current: &Settings) -> R
     if let Some(temperature) = update.temperature {
         settings.temperature_milli = Some(temperature.count());
     }
-    settings.validate().map_err(|error| invalid(&error))?;
-    Ok(settings)
+    // The session would refuse these too, but then nobody could tell which control its error answers.
+    let (characters, most) = (
+        settings.instructions.expose().chars().count(),
+        settings.limits.max_text_chars,
+    );
+    if u32::try_from(characters).is_ok_and(|characters| characters <= most) {
+        settings.validate().map_err(|error| invalid(&error))?;
+        Ok(settings)
+    } else {
+        Err(ControlError::about(
+            ErrorCode::TooLarge,
+            "instructions",
+            format!("instructions has {characters} characters, but must have at most {most}"),
+        ))
+    }
 }
 
 fn set<T>(value: &mut T, asked: Option<T>) {

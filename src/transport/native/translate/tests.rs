@@ -245,6 +245,17 @@ fn values_that_do_not_fit_one_another_are_named_by_their_path_on_the_wire() {
     }
 }
 
+#[test]
+fn instructions_have_a_limit() {
+    let most = usize::try_from(Settings::default().limits.max_text_chars).expect("a few thousand");
+    assert!(changed(json!({ "instructions": "é".repeat(most) })).is_ok());
+    let error = changed(json!({ "instructions": "é".repeat(most + 1) })).expect_err("one too many");
+    assert_eq!(
+        (error.code, error.field.as_deref()),
+        (ErrorCode::TooLarge, Some("instructions"))
+    );
+}
+
 /// The wire's parser checks the ranges of single values, and the call's settings do again: they are the same ranges.
 #[test]
 fn both_sides_have_the_same_ranges() {
