@@ -303,6 +303,10 @@ impl Session {
     /// Ends everything. Whatever was announced gets its terminal; nothing is waited for any more.
     fn close(&mut self, reason: CloseReason) {
         if let TurnEffect::Cleared(open) = self.turn.handle(TurnEvent::Clear) {
+            self.emit(Event::SpeechStopped {
+                turn: open.id,
+                at: open.speech_end,
+            });
             self.cancel_recognition(open.recognition);
         }
         for ending in std::mem::take(&mut self.endings) {
