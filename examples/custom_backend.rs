@@ -30,7 +30,11 @@ impl SttBackend for Loudness {
     }
 
     fn open(&self, _: SttRequest) -> Result<Box<dyn SttStream>, OpenError> {
-        Ok(Box::new(Utterance { samples: Vec::new(), finished: false, waker: None }))
+        Ok(Box::new(Utterance {
+            samples: Vec::new(),
+            finished: false,
+            waker: None,
+        }))
     }
 }
 
@@ -62,7 +66,9 @@ impl SttStream for Utterance {
         }
         let level = rms_dbfs(&self.samples);
         let word = if level > -15.0 { "shouted" } else { "spoke softly" };
-        Poll::Ready(SttEvent::Final { text: format!("somebody {word}").into() })
+        Poll::Ready(SttEvent::Final {
+            text: format!("somebody {word}").into(),
+        })
     }
 }
 
@@ -86,7 +92,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let engine = Engine::new(EngineOptions::default(), registry, Arc::new(Metrics::default()));
     for amplitude in [2_000.0, 15_000.0] {
-        let mut call = engine.open(Settings::default(), WireProfile { output_rate: SampleRate::Hz16000 })?;
+        let mut call = engine.open(
+            Settings::default(),
+            WireProfile {
+                output_rate: SampleRate::Hz16000,
+            },
+        )?;
         let mut audio = call.audio;
         let speaking = tokio::spawn(async move {
             let mut frames = tokio::time::interval(Duration::from_millis(20));
@@ -104,7 +115,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         });
         while let Some(event) = call.events.recv().await {
             match event {
-                Event::Transcript { text, is_final: true, .. } => println!("heard:  {}", text.expose()),
+                Event::Transcript {
+                    text, is_final: true, ..
+                } => println!("heard:  {}", text.expose()),
                 Event::ResponseDone { text, .. } => {
                     println!("reply:  {}", text.expose());
                     break;

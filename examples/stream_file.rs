@@ -23,11 +23,19 @@ const RATE: u32 = 16_000;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let path = PathBuf::from(arguments.next().ok_or("usage: stream_file RECORDING [ws://HOST:PORT/v1/session]")?);
-    let url = arguments.next().unwrap_or_else(|| "ws://127.0.0.1:8080/v1/session".to_owned());
+    let path = PathBuf::from(
+        arguments
+            .next()
+            .ok_or("usage: stream_file RECORDING [ws://HOST:PORT/v1/session]")?,
+    );
+    let url = arguments
+        .next()
+        .unwrap_or_else(|| "ws://127.0.0.1:8080/v1/session".to_owned());
     let samples = read_recording(&path, RATE)?;
 
-    let (socket, _) = connect_async(&url).await.map_err(|error| format!("{url}: {error}; is `make run` running?"))?;
+    let (socket, _) = connect_async(&url)
+        .await
+        .map_err(|error| format!("{url}: {error}; is `make run` running?"))?;
     let (mut sink, mut stream) = socket.split();
     let hello = json!({ "type": "hello", "version": 1, "input": { "codec": "pcm16", "rate": RATE, "framing": "raw" } });
     sink.send(Message::text(hello.to_string())).await?;
@@ -52,7 +60,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             let Message::Text(text) = message else { continue };
             let event: Value = serde_json::from_str(&text)?;
             match event["type"].as_str() {
-                Some("transcript") if event["final"] == true => println!("final:   {}", event["text"].as_str().unwrap_or("")),
+                Some("transcript") if event["final"] == true => {
+                    println!("final:   {}", event["text"].as_str().unwrap_or(""))
+                }
                 Some("transcript") => println!("partial: {}", event["text"].as_str().unwrap_or("")),
                 Some("error") => println!("error:   {}", event["message"].as_str().unwrap_or("")),
                 Some("closed") => break,

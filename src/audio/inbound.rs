@@ -107,7 +107,10 @@ impl Inbound {
         };
         let clock = format.codec.rtp_clock(format.rate);
         let ordered = JitterConfig::ordered(clock);
-        let config = JitterConfig { discipline: discipline.unwrap_or(ordered.discipline), ..ordered };
+        let config = JitterConfig {
+            discipline: discipline.unwrap_or(ordered.discipline),
+            ..ordered
+        };
         let rtp = (format.framing == Framing::Rtp).then(|| RtpIn {
             jitter: JitterBuffer::new(config),
             digits: DigitReceiver::new(),
@@ -133,7 +136,9 @@ impl Inbound {
         let result = match &mut self.rtp {
             None => {
                 self.decoded.clear();
-                self.decoder.decode(message, &mut self.decoded).map_err(MediaError::from)
+                self.decoder
+                    .decode(message, &mut self.decoded)
+                    .map_err(MediaError::from)
             }
             Some(rtp) => rtp.push(now, message, heard),
         };
@@ -216,17 +221,23 @@ impl RtpIn {
         let found = packet.header.payload_type;
         let kind = if found == self.payload_type {
             let samples = self.format.codec.samples(packet.payload, self.format.rate)?;
-            PacketKind::Audio { ticks: self.ticks(samples) }
+            PacketKind::Audio {
+                ticks: self.ticks(samples),
+            }
         } else if payload_type::is_comfort_noise(found) {
             PacketKind::ComfortNoise
         } else if found == payload_type::TELEPHONE_EVENT {
-            self.digits.receive(now.since(Time::ZERO), &packet.header, packet.payload);
+            self.digits
+                .receive(now.since(Time::ZERO), &packet.header, packet.payload);
             while let Some(digit) = self.digits.poll(now.since(Time::ZERO)) {
                 heard.digits.push(digit.digit);
             }
             PacketKind::Other
         } else {
-            return Err(MediaError::PayloadType { found, expected: self.payload_type });
+            return Err(MediaError::PayloadType {
+                found,
+                expected: self.payload_type,
+            });
         };
         let mut payload = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(PAYLOAD_BYTES));
         payload.clear();
@@ -268,11 +279,16 @@ impl RtpIn {
 
 #[cfg(test)]
 mod tests {
-    use super::super::outbound::{Outbound, RtpStart};
     use super::super::Codec;
+    use super::super::outbound::{Outbound, RtpStart};
     use super::*;
 
-    const START: RtpStart = RtpStart { payload_type: 96, ssrc: 7, sequence: 65_530, timestamp: u32::MAX - 700 };
+    const START: RtpStart = RtpStart {
+        payload_type: 96,
+        ssrc: 7,
+        sequence: 65_530,
+        timestamp: u32::MAX - 700,
+    };
 
     fn tone(samples: usize, rate: SampleRate) -> Vec<i16> {
         (0..samples)
@@ -293,7 +309,10 @@ mod tests {
     }
 
     fn messages(format: MediaFormat, count: usize) -> Vec<Vec<u8>> {
-        let start = RtpStart { payload_type: payload_type_of(format.codec), ..START };
+        let start = RtpStart {
+            payload_type: payload_type_of(format.codec),
+            ..START
+        };
         let mut outbound = Outbound::new(format, start).unwrap();
         let frame = (format.rate.hz() / 50) as usize;
         tone(frame * count, format.rate)
@@ -301,7 +320,9 @@ mod tests {
             .zip(0..)
             .map(|(pcm, index)| {
                 let mut message = Vec::new();
-                outbound.frame(pcm, Time::from_millis(20 * index), &mut message).unwrap();
+                outbound
+                    .frame(pcm, Time::from_millis(20 * index), &mut message)
+                    .unwrap();
                 message
             })
             .collect()
@@ -312,7 +333,9 @@ mod tests {
         let mut inbound = Inbound::new(format, payload_type, None, SampleRate::Hz16000).unwrap();
         let mut heard = Heard::default();
         for (index, message) in messages.iter().enumerate() {
-            inbound.message(Time::from_millis(20 * index as u64), message, &mut heard).unwrap();
+            inbound
+                .message(Time::from_millis(20 * index as u64), message, &mut heard)
+                .unwrap();
         }
         heard
     }
@@ -335,7 +358,11 @@ mod tests {
 
     #[test]
     fn disorder_and_doubles_do_not_change_what_is_heard() {
-        let format = MediaFormat { codec: Codec::Pcmu, rate: SampleRate::Hz8000, framing: Framing::Rtp };
+        let format = MediaFormat {
+            codec: Codec::Pcmu,
+            rate: SampleRate::Hz8000,
+            framing: Framing::Rtp,
+        };
         let sent = messages(format, 60);
         let mut disordered = sent.clone();
         for index in (1..56).step_by(5) {
@@ -347,7 +374,11 @@ mod tests {
 
     #[test]
     fn a_lost_packet_takes_its_time_all_the_same() {
-        let format = MediaFormat { codec: Codec::Pcm16, rate: SampleRate::Hz16000, framing: Framing::Rtp };
+        let format = MediaFormat {
+            codec: Codec::Pcm16,
+            rate: SampleRate::Hz16000,
+            framing: Framing::Rtp,
+        };
         let mut sent = messages(format, 60);
         sent.remove(30);
         assert_eq!(hear(format, &sent).pcm.len(), 60 * 320);
@@ -355,13 +386,25 @@ mod tests {
 
     #[test]
     fn rubbish_is_counted_and_the_stream_goes_on() {
-        let format = MediaFormat { codec: Codec::Pcm16, rate: SampleRate::Hz16000, framing: Framing::Rtp };
+        let format = MediaFormat {
+            codec: Codec::Pcm16,
+            rate: SampleRate::Hz16000,
+            framing: Framing::Rtp,
+        };
         let mut inbound = Inbound::new(format, payload_type::L16_DYNAMIC, None, SampleRate::Hz16000).unwrap();
         let mut heard = Heard::default();
         let sent = messages(format, 2);
         inbound.message(Time::ZERO, &sent[0], &mut heard).unwrap();
-        assert!(inbound.message(Time::ZERO, &sent[1][..9], &mut heard).is_err(), "cut short");
-        assert!(inbound.message(Time::ZERO, &sent[1][..sent[1].len() - 1], &mut heard).is_err(), "half a sample");
+        assert!(
+            inbound.message(Time::ZERO, &sent[1][..9], &mut heard).is_err(),
+            "cut short"
+        );
+        assert!(
+            inbound
+                .message(Time::ZERO, &sent[1][..sent[1].len() - 1], &mut heard)
+                .is_err(),
+            "half a sample"
+        );
         let mut wrong_version = sent[1].clone();
         wrong_version[0] = 0x40;
         let _ = inbound.message(Time::ZERO, &wrong_version, &mut heard);
@@ -369,7 +412,10 @@ mod tests {
         wrong_type[1] = 77 + 20;
         assert!(matches!(
             inbound.message(Time::ZERO, &wrong_type, &mut heard),
-            Err(MediaError::PayloadType { found: 97, expected: 96 })
+            Err(MediaError::PayloadType {
+                found: 97,
+                expected: 96
+            })
         ));
         assert!(inbound.message(Time::ZERO, &[], &mut heard).is_err());
         inbound.message(Time::from_millis(20), &sent[1], &mut heard).unwrap();

@@ -64,10 +64,21 @@ impl Outbound {
         };
         let rtp = match format.framing {
             Framing::Raw => None,
-            Framing::Rtp => Some(RtpSender::new(start.payload_type, start.ssrc, start.sequence, start.timestamp)),
+            Framing::Rtp => Some(RtpSender::new(
+                start.payload_type,
+                start.ssrc,
+                start.sequence,
+                start.timestamp,
+            )),
         };
         let encoder = Encoder::new(format.codec, format.rate, order, OpusOptions::default())?;
-        Ok(Self { encoder, format, rtp, next: None, payload: Vec::with_capacity(2_048) })
+        Ok(Self {
+            encoder,
+            format,
+            rtp,
+            next: None,
+            payload: Vec::with_capacity(2_048),
+        })
     }
 
     /// Appends the message for `pcm` to `out`. `due` is when the frame is sent: the timestamps of RTP run on through the
@@ -76,7 +87,9 @@ impl Outbound {
     /// # Errors
     /// [`CodecError`] when the codec refuses the frame, as Opus does with lengths that it doesn't have.
     pub fn frame(&mut self, pcm: &[i16], due: Time, out: &mut Vec<u8>) -> Result<(), CodecError> {
-        let Some(sender) = &mut self.rtp else { return self.encoder.encode(pcm, out) };
+        let Some(sender) = &mut self.rtp else {
+            return self.encoder.encode(pcm, out);
+        };
         self.payload.clear();
         self.encoder.encode(pcm, &mut self.payload)?;
         let clock = u64::from(self.format.codec.rtp_clock(self.format.rate));
@@ -100,7 +113,12 @@ mod tests {
     use super::*;
     use repartee_protocol::rtp::RtpPacket;
 
-    const START: RtpStart = RtpStart { payload_type: 96, ssrc: 7, sequence: 65_535, timestamp: u32::MAX - 100 };
+    const START: RtpStart = RtpStart {
+        payload_type: 96,
+        ssrc: 7,
+        sequence: 65_535,
+        timestamp: u32::MAX - 100,
+    };
 
     fn at(millis: u64) -> Time {
         Time::from_millis(millis)
@@ -108,7 +126,11 @@ mod tests {
 
     #[test]
     fn timestamps_run_on_through_a_gap_and_the_next_packet_is_marked() {
-        let format = MediaFormat { codec: Codec::Pcm16, rate: SampleRate::Hz16000, framing: Framing::Rtp };
+        let format = MediaFormat {
+            codec: Codec::Pcm16,
+            rate: SampleRate::Hz16000,
+            framing: Framing::Rtp,
+        };
         let mut outbound = Outbound::new(format, START).unwrap();
         let mut seen = Vec::new();
         for due in [0, 20, 40, 1_040, 1_060] {
@@ -121,13 +143,23 @@ mod tests {
         }
         assert_eq!(
             seen,
-            [(65_535, 0, true), (0, 320, false), (1, 640, false), (2, 16_640, true), (3, 16_960, false)]
+            [
+                (65_535, 0, true),
+                (0, 320, false),
+                (1, 640, false),
+                (2, 16_640, true),
+                (3, 16_960, false)
+            ]
         );
     }
 
     #[test]
     fn raw_messages_are_the_payload_alone() {
-        let format = MediaFormat { codec: Codec::Pcm16, rate: SampleRate::Hz8000, framing: Framing::Raw };
+        let format = MediaFormat {
+            codec: Codec::Pcm16,
+            rate: SampleRate::Hz8000,
+            framing: Framing::Raw,
+        };
         let mut outbound = Outbound::new(format, START).unwrap();
         let mut message = Vec::new();
         outbound.frame(&[0x0102; 160], at(0), &mut message).unwrap();

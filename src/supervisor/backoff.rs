@@ -49,7 +49,8 @@ impl Backoff {
 #[must_use]
 pub fn spread(seed: u64, position: u32, step: Duration) -> Duration {
     let jitter = mix(seed ^ u64::from(position).wrapping_mul(0x9E37_79B9)) % nanos(step).max(1);
-    step.saturating_mul(position).saturating_add(Duration::from_nanos(jitter))
+    step.saturating_mul(position)
+        .saturating_add(Duration::from_nanos(jitter))
 }
 
 fn nanos(duration: Duration) -> u64 {

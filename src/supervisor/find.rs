@@ -32,9 +32,13 @@ impl std::error::Error for NotFound {}
 #[must_use]
 pub fn worker_folders() -> Vec<PathBuf> {
     if let Some(named) = env::var_os("REPARTEE_WORKERS") {
-        return env::split_paths(&named).filter(|folder| !folder.as_os_str().is_empty()).collect();
+        return env::split_paths(&named)
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .collect();
     }
-    let own = env::current_exe().ok().and_then(|program| program.parent().map(Path::to_path_buf));
+    let own = env::current_exe()
+        .ok()
+        .and_then(|program| program.parent().map(Path::to_path_buf));
     let Some(own) = own else { return Vec::new() };
     let mut folders = vec![own.clone(), own.join("workers"), own.join("../libexec/repartee")];
     // cargo puts tests and benches into `deps`, and examples into `examples`, below the folder of the programs.
@@ -52,8 +56,14 @@ pub fn worker_folders() -> Vec<PathBuf> {
 pub fn find_worker(name: &str, folders: &[PathBuf]) -> Result<PathBuf, NotFound> {
     let program = format!("repartee-worker-{name}");
     let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    let found = folders.iter().map(|folder| folder.join(&program)).find(|path| is_name && path.is_file());
-    found.ok_or_else(|| NotFound { program, folders: folders.to_vec() })
+    let found = folders
+        .iter()
+        .map(|folder| folder.join(&program))
+        .find(|path| is_name && path.is_file());
+    found.ok_or_else(|| NotFound {
+        program,
+        folders: folders.to_vec(),
+    })
 }
 
 #[cfg(test)]

@@ -95,10 +95,20 @@ impl Link {
     pub(super) fn new(
         generation: Generation,
         socket: UnixStream,
-    ) -> (Arc<Self>, OwnedReadHalf, mpsc::Sender<ToEngine>, mpsc::Receiver<ToEngine>) {
+    ) -> (
+        Arc<Self>,
+        OwnedReadHalf,
+        mpsc::Sender<ToEngine>,
+        mpsc::Receiver<ToEngine>,
+    ) {
         let (reader, writer) = socket.into_split();
-        let writer =
-            Writer { socket: writer, frame: Vec::new(), payload: Vec::new(), pending: Vec::new(), broken: false };
+        let writer = Writer {
+            socket: writer,
+            frame: Vec::new(),
+            payload: Vec::new(),
+            pending: Vec::new(),
+            broken: false,
+        };
         let link = Arc::new(Self {
             generation,
             writer: Mutex::new(writer),
@@ -156,7 +166,14 @@ impl Link {
     /// # Errors
     /// [`OpenRefused`].
     pub fn open(self: &Arc<Self>, params: Params, payload: &[u8]) -> Result<Stream, OpenRefused> {
-        let not_running = || OpenRefused::Lost(self.lost.get().map_or("the worker has just ended", String::as_str).to_owned());
+        let not_running = || {
+            OpenRefused::Lost(
+                self.lost
+                    .get()
+                    .map_or("the worker has just ended", String::as_str)
+                    .to_owned(),
+            )
+        };
         let Some((_, ready)) = self.loaded.get() else {
             return Err(OpenRefused::Lost("the worker is still loading".to_owned()));
         };
@@ -171,7 +188,11 @@ impl Link {
         let id = StreamId(self.newest.fetch_add(1, Ordering::Relaxed) + 1);
         let shared = Arc::new(Shared::new(ready.stream_credit, Self::WINDOW));
         // Under the lock, so that streams are opened in the order of their names, as the link's rules say.
-        let open = ToWorker::Open(Open { stream: id, credit: Self::WINDOW, params });
+        let open = ToWorker::Open(Open {
+            stream: id,
+            credit: Self::WINDOW,
+            params,
+        });
         self.write(&open, payload).map_err(OpenRefused::TooLong)?;
         streams.insert(id, Arc::clone(&shared));
         drop(streams);
@@ -220,7 +241,13 @@ impl Link {
     }
 
     fn write_locked<M: Serialize>(&self, writer: &mut Writer, message: &M, payload: &[u8]) -> Result<u64, String> {
-        let Writer { socket, frame, pending, broken, .. } = writer;
+        let Writer {
+            socket,
+            frame,
+            pending,
+            broken,
+            ..
+        } = writer;
         frame.clear();
         let cost = encode(message, payload, frame).map_err(|too_long| too_long.to_string())? as u64;
         if *broken {

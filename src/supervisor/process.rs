@@ -60,7 +60,15 @@ impl Process {
         });
         // The command holds their end of the link: while it lives, a dead worker's link would look open.
         drop(command);
-        Ok((Self { child, group, tail, reading }, UnixStream::from_std(ours)?))
+        Ok((
+            Self {
+                child,
+                group,
+                tail,
+                reading,
+            },
+            UnixStream::from_std(ours)?,
+        ))
     }
 
     /// The process id, for people.
@@ -106,7 +114,10 @@ impl Process {
     async fn last_words(self, status: io::Result<std::process::ExitStatus>) -> String {
         // What the process started may hold its standard error open.
         let _ = timeout(LAST_WORDS, self.reading).await;
-        let how = status.map_or_else(|error| format!("it ended unseen ({error})"), |status| format!("it ended with {status}"));
+        let how = status.map_or_else(
+            |error| format!("it ended unseen ({error})"),
+            |status| format!("it ended with {status}"),
+        );
         match self.tail.text() {
             words if words.is_empty() => how,
             words => format!("{how}; its last words: {words}"),

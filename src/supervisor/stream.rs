@@ -98,9 +98,18 @@ impl Shared {
     pub(super) fn new(allowance: u64, window: u64) -> Self {
         let clamp = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX).min(i64::MAX / 4);
         let (allowance, window) = (clamp(allowance), clamp(window));
-        let state =
-            State { events: VecDeque::new(), waker: None, allowance, window, taken: 0, ended: false, finished: false };
-        Self { state: Mutex::new(state) }
+        let state = State {
+            events: VecDeque::new(),
+            waker: None,
+            allowance,
+            window,
+            taken: 0,
+            ended: false,
+            finished: false,
+        };
+        Self {
+            state: Mutex::new(state),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -139,11 +148,19 @@ impl Shared {
             | ToEngine::Pong(_)
             | ToEngine::Error { .. } => return false,
         };
-        let cost = if matches!(event, StreamEvent::Audio(_) | StreamEvent::Token(_)) { cost } else { 0 };
+        let cost = if matches!(event, StreamEvent::Audio(_) | StreamEvent::Token(_)) {
+            cost
+        } else {
+            0
+        };
         let overrun = (cost > 0 && state.window <= 0) || state.events.len() >= MOST_EVENTS;
         let event = if overrun {
             let message = "the worker sent more than it had credit for".to_owned();
-            StreamEvent::Failed(Failed { stream: id, code: code::CREDIT.into(), message })
+            StreamEvent::Failed(Failed {
+                stream: id,
+                code: code::CREDIT.into(),
+                message,
+            })
         } else {
             state.window -= i64::try_from(cost).unwrap_or(i64::MAX / 4);
             event
@@ -159,7 +176,14 @@ impl Shared {
         let mut state = self.lock();
         if !state.ended {
             state.ended = true;
-            state.events.push_back((StreamEvent::Lost { generation, reason: reason.to_owned(), position }, 0));
+            state.events.push_back((
+                StreamEvent::Lost {
+                    generation,
+                    reason: reason.to_owned(),
+                    position,
+                },
+                0,
+            ));
             state.wake(true);
         }
     }
@@ -204,7 +228,16 @@ impl Stream {
 
     /// Sends a clause to be spoken.
     pub fn send_text(&mut self, clause: u32, text: &str) -> Sent {
-        self.send(|link, id| link.send(&ToWorker::Text(Text { stream: id, clause, text: text.to_owned() }), &[]))
+        self.send(|link, id| {
+            link.send(
+                &ToWorker::Text(Text {
+                    stream: id,
+                    clause,
+                    text: text.to_owned(),
+                }),
+                &[],
+            )
+        })
     }
 
     fn send(&mut self, write: impl FnOnce(&Link, StreamId) -> u64) -> Sent {
@@ -233,7 +266,11 @@ impl Stream {
     pub fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<StreamEvent> {
         let mut state = self.shared.lock();
         let Some((event, cost)) = state.events.pop_front() else {
-            if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            if !state
+                .waker
+                .as_ref()
+                .is_some_and(|waker| waker.will_wake(context.waker()))
+            {
                 state.waker = Some(context.waker().clone());
             }
             return Poll::Pending;

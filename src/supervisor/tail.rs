@@ -39,7 +39,10 @@ impl Tail {
     fn push(&self, worker: &str, line: &[u8]) {
         // Only what can be printed: a worker's words end on terminals.
         let text = String::from_utf8_lossy(line);
-        let text: String = text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+        let text: String = text
+            .chars()
+            .map(|letter| if letter.is_control() { ' ' } else { letter })
+            .collect();
         tracing::debug!(worker, "{text}");
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.len() == LINES {
@@ -51,7 +54,12 @@ impl Tail {
     /// The lines, oldest first, in one.
     pub(super) fn text(&self) -> String {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.iter().map(|line| line.trim()).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" | ")
+        lines
+            .iter()
+            .map(|line| line.trim())
+            .filter(|line| !line.is_empty())
+            .collect::<Vec<_>>()
+            .join(" | ")
     }
 }
 
@@ -70,7 +78,10 @@ mod tests {
         printed.extend_from_slice(b"\n\x1b[31mthe end");
         tail.clone().read("test".into(), &printed[..]).await;
         let text = tail.text();
-        assert!(text.ends_with("[31mthe end") && text.contains("line 99") && !text.contains("line 81"), "{text}");
+        assert!(
+            text.ends_with("[31mthe end") && text.contains("line 99") && !text.contains("line 81"),
+            "{text}"
+        );
         assert!(text.len() < LINES * (LENGTH + 4) && !text.contains('\x1b'));
     }
 }

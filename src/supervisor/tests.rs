@@ -24,7 +24,10 @@ pub(crate) fn fake() -> Option<PathBuf> {
 
 pub(crate) fn start(job: Job, options: &[(&str, serde_json::Value)]) -> Option<Worker> {
     let mut specification = Specification::new("fake", fake()?, job, "fake");
-    specification.options = options.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    specification.options = options
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), value.clone()))
+        .collect();
     let mut next = 0;
     Some(Worker::start(specification, move || {
         next += 1;
@@ -33,11 +36,18 @@ pub(crate) fn start(job: Job, options: &[(&str, serde_json::Value)]) -> Option<W
 }
 
 pub(crate) fn stt(wish: &str) -> Params {
-    Params::Stt(SttParams { rate: 16_000, hints: vec![wish.to_owned()], partials: true, ..SttParams::default() })
+    Params::Stt(SttParams {
+        rate: 16_000,
+        hints: vec![wish.to_owned()],
+        partials: true,
+        ..SttParams::default()
+    })
 }
 
 async fn event(stream: &mut Stream) -> StreamEvent {
-    timeout(PATIENCE, poll_fn(|context| stream.poll_event(context))).await.expect("an event in time")
+    timeout(PATIENCE, poll_fn(|context| stream.poll_event(context)))
+        .await
+        .expect("an event in time")
 }
 
 #[tokio::test]
@@ -60,7 +70,9 @@ async fn an_utterance_goes_to_a_worker_and_comes_back_as_text() {
 
 #[tokio::test]
 async fn a_worker_that_dies_fails_its_streams_at_once_and_comes_back() {
-    let Some(worker) = start(Job::Stt, &[("lanes", json!(3))]) else { return };
+    let Some(worker) = start(Job::Stt, &[("lanes", json!(3))]) else {
+        return;
+    };
     let link = worker.ready().await.expect("the fake worker loads");
     let mut states = worker.state();
     states.mark_unchanged();
@@ -72,7 +84,14 @@ async fn a_worker_that_dies_fails_its_streams_at_once_and_comes_back() {
     guilty.send_audio(&[0; 320]);
     let mut positions = Vec::new();
     for stream in [&mut innocent, &mut other, &mut guilty] {
-        let StreamEvent::Lost { generation, reason, position } = event(stream).await else { panic!("not lost") };
+        let StreamEvent::Lost {
+            generation,
+            reason,
+            position,
+        } = event(stream).await
+        else {
+            panic!("not lost")
+        };
         assert_eq!(generation, Generation::new(1));
         assert!(reason.contains("signal: 6"), "{reason}");
         positions.push(position);
@@ -102,18 +121,28 @@ async fn a_panic_and_its_last_words_reach_the_operator() {
     let mut other = link.open(stt(""), &[]).expect("a place");
     stream.send_audio(&[0; 320]);
     assert!(matches!(event(&mut stream).await, StreamEvent::Failed(failed) if failed.message.contains("as asked")));
-    let StreamEvent::Lost { reason, .. } = event(&mut other).await else { panic!("not lost") };
+    let StreamEvent::Lost { reason, .. } = event(&mut other).await else {
+        panic!("not lost")
+    };
     assert!(reason.contains("panicked") && reason.contains("as asked"), "{reason}");
 }
 
 #[tokio::test]
 async fn a_load_that_fails_says_why_and_is_not_tried_again() {
-    let Some(worker) = start(Job::Stt, &[("fail", json!(true))]) else { return };
+    let Some(worker) = start(Job::Stt, &[("fail", json!(true))]) else {
+        return;
+    };
     let reason = worker.ready().await.expect_err("it fails as asked");
     assert!(reason.contains("install the package fake-model"), "{reason}");
     let missing = Specification::new("none", PathBuf::from("/no/such/program"), Job::Stt, "x");
     let worker = Worker::start(missing, || Generation::new(1));
-    assert!(worker.ready().await.expect_err("no program").contains("/no/such/program"));
+    assert!(
+        worker
+            .ready()
+            .await
+            .expect_err("no program")
+            .contains("/no/such/program")
+    );
     let wrong = Specification::new("true", PathBuf::from("/bin/true"), Job::Stt, "x");
     let worker = Worker::start(wrong, || Generation::new(1));
     let mut states = worker.state();
@@ -125,7 +154,15 @@ async fn a_load_that_fails_says_why_and_is_not_tried_again() {
 async fn a_reader_that_does_not_come_holds_the_worker_back() {
     let Some(worker) = start(Job::Tts, &[]) else { return };
     let link = worker.ready().await.expect("the fake worker loads");
-    let mut stream = link.open(Params::Tts(TtsParams { marks: true, ..TtsParams::default() }), &[]).expect("a place");
+    let mut stream = link
+        .open(
+            Params::Tts(TtsParams {
+                marks: true,
+                ..TtsParams::default()
+            }),
+            &[],
+        )
+        .expect("a place");
     // 500 letters are 25 s of a tone: six times the window.
     assert_eq!(stream.send_text(0, &"x".repeat(500)), Sent::Taken);
     stream.finish();
@@ -144,12 +181,17 @@ async fn a_reader_that_does_not_come_holds_the_worker_back() {
 
 #[tokio::test]
 async fn places_are_counted_and_a_drop_frees_one() {
-    let Some(worker) = start(Job::Stt, &[("lanes", json!(1)), ("waiting", json!(1))]) else { return };
+    let Some(worker) = start(Job::Stt, &[("lanes", json!(1)), ("waiting", json!(1))]) else {
+        return;
+    };
     let link = worker.ready().await.expect("the fake worker loads");
     for _ in 0..20 {
         let first = link.open(stt(""), &[]).expect("a place");
         let mut second = link.open(stt(""), &[]).expect("a place in the queue");
-        assert!(matches!(link.open(stt(""), &[]), Err(OpenRefused::Busy { places: 1, waiting: 1 })));
+        assert!(matches!(
+            link.open(stt(""), &[]),
+            Err(OpenRefused::Busy { places: 1, waiting: 1 })
+        ));
         drop(first);
         second.finish();
         assert!(matches!(event(&mut second).await, StreamEvent::Final(text) if text.text == "heard 0 samples"));
@@ -158,22 +200,27 @@ async fn places_are_counted_and_a_drop_frees_one() {
 
 #[tokio::test]
 async fn audio_faster_than_the_worker_takes_it_is_answered_with_full() {
-    let Some(worker) = start(Job::Stt, &[("lanes", json!(1)), ("stream_credit", json!(20_000))]) else { return };
+    let Some(worker) = start(Job::Stt, &[("lanes", json!(1)), ("stream_credit", json!(20_000))]) else {
+        return;
+    };
     let link = worker.ready().await.expect("the fake worker loads");
     let mut stream = link.open(stt(""), &[]).expect("a place");
     let mut total = 0;
-    timeout(PATIENCE, poll_fn(|context| {
-        while total < 320_000 {
-            if stream.send_audio(&[0; 1600]) == Sent::Full {
-                while let std::task::Poll::Ready(event) = stream.poll_event(context) {
-                    assert!(!event.is_end(), "{event:?}");
+    timeout(
+        PATIENCE,
+        poll_fn(|context| {
+            while total < 320_000 {
+                if stream.send_audio(&[0; 1600]) == Sent::Full {
+                    while let std::task::Poll::Ready(event) = stream.poll_event(context) {
+                        assert!(!event.is_end(), "{event:?}");
+                    }
+                    return std::task::Poll::Pending;
                 }
-                return std::task::Poll::Pending;
+                total += 1600;
             }
-            total += 1600;
-        }
-        std::task::Poll::Ready(())
-    }))
+            std::task::Poll::Ready(())
+        }),
+    )
     .await
     .expect("credit comes back");
     stream.finish();

@@ -130,7 +130,12 @@ impl Worker {
         let (stop, stopped) = watch::channel(false);
         let name = specification.name.clone();
         let task = tokio::spawn(keep(specification, first, generations, state, stopped));
-        Self { name, state: receiver, stop, task }
+        Self {
+            name,
+            state: receiver,
+            stop,
+            task,
+        }
     }
 
     /// Its name.
@@ -151,7 +156,9 @@ impl Worker {
     /// Why it won't be: it failed for good, or was stopped. A start that is tried again is waited for.
     pub async fn ready(&self) -> Result<Arc<Link>, String> {
         let mut state = self.state.clone();
-        let settled = state.wait_for(|state| matches!(state, State::Ready(_) | State::Failed { .. } | State::Stopped)).await;
+        let settled = state
+            .wait_for(|state| matches!(state, State::Ready(_) | State::Failed { .. } | State::Stopped))
+            .await;
         match settled.as_deref() {
             Ok(State::Ready(link)) => Ok(Arc::clone(link)),
             Ok(State::Failed { reason }) => Err(reason.clone()),
@@ -207,7 +214,11 @@ async fn keep(
         };
         let pause = backoff.after_failure();
         tracing::warn!(worker = specification.name, %generation, ?pause, "{reason}");
-        state.send_replace(State::Lost { generation, reason, pause });
+        state.send_replace(State::Lost {
+            generation,
+            reason,
+            pause,
+        });
         tokio::select! {
             () = sleep(pause) => {}
             () = stopped(&mut stop) => break,
@@ -226,7 +237,9 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 
 /// Starts the process, hears its hello, and has it load the model.
 async fn start(specification: &Specification, generation: Generation) -> Result<Running, StartFailed> {
-    let Specification { name, program, models, .. } = specification;
+    let Specification {
+        name, program, models, ..
+    } = specification;
     let (process, socket) = Process::start(name, program, models.as_deref()).map_err(|error| {
         let reason = format!("the worker {name} can't be started from {}: {error}", program.display());
         match error.kind() {
@@ -239,7 +252,12 @@ async fn start(specification: &Specification, generation: Generation) -> Result<
         let link = Arc::clone(&link);
         async move { link.run(reader, control).await.to_string() }
     });
-    let mut running = Running { process, link, ended, messages };
+    let mut running = Running {
+        process,
+        link,
+        ended,
+        messages,
+    };
     match greet(specification, &mut running).await {
         Ok((hello, ready)) => {
             running.link.set_loaded(hello, ready);
@@ -247,17 +265,32 @@ async fn start(specification: &Specification, generation: Generation) -> Result<
         }
         Err(Greeting::Refused(failed)) => {
             running.process.kill();
-            let LoadFailed { code: reason_code, reason, file } = failed;
-            let file = file.filter(|file| !reason.contains(file.as_str())).map_or(String::new(), |file| format!(" ({file})"));
+            let LoadFailed {
+                code: reason_code,
+                reason,
+                file,
+            } = failed;
+            let file = file
+                .filter(|file| !reason.contains(file.as_str()))
+                .map_or(String::new(), |file| format!(" ({file})"));
             let reason = format!("the worker {name} can't load {:?}: {reason}{file}", specification.model);
             let for_good = [code::MISSING, code::INVALID, code::UNSUPPORTED].contains(&reason_code.as_str());
-            Err(if for_good { StartFailed::ForGood(reason) } else { StartFailed::ForNow(reason) })
+            Err(if for_good {
+                StartFailed::ForGood(reason)
+            } else {
+                StartFailed::ForNow(reason)
+            })
         }
         Err(Greeting::Broken(what)) => {
             let words = running.process.end_now().await;
-            Err(StartFailed::ForNow(format!("the worker {name} did not start: {what}; {words}")))
+            Err(StartFailed::ForNow(format!(
+                "the worker {name} did not start: {what}; {words}"
+            )))
         }
-        Err(Greeting::Wrong(what)) => Err(StartFailed::ForGood(format!("{} can't be used: {what}", program.display()))),
+        Err(Greeting::Wrong(what)) => Err(StartFailed::ForGood(format!(
+            "{} can't be used: {what}",
+            program.display()
+        ))),
     }
 }
 
@@ -280,10 +313,16 @@ async fn greet(specification: &Specification, running: &mut Running) -> Result<(
         Err(_) => return Err(silent("hello", HELLO_TIMEOUT)),
     };
     if hello.protocol != VERSION {
-        return Err(Greeting::Wrong(format!("it speaks version {} of the link, not {VERSION}", hello.protocol)));
+        return Err(Greeting::Wrong(format!(
+            "it speaks version {} of the link, not {VERSION}",
+            hello.protocol
+        )));
     }
     if !hello.jobs.contains(&specification.job) {
-        return Err(Greeting::Wrong(format!("it's for {:?}, not for {:?}", hello.jobs, specification.job)));
+        return Err(Greeting::Wrong(format!(
+            "it's for {:?}, not for {:?}",
+            hello.jobs, specification.job
+        )));
     }
     let load = Load {
         job: specification.job,
@@ -306,13 +345,20 @@ async fn greet(specification: &Specification, running: &mut Running) -> Result<(
         }
     };
     let limit = specification.load_timeout;
-    let ready = timeout(limit, loading).await.map_err(|_| silent("loaded model", limit))??;
+    let ready = timeout(limit, loading)
+        .await
+        .map_err(|_| silent("loaded model", limit))??;
     Ok((hello, ready))
 }
 
 /// Watches over a worker that is ready. Tells why it's gone; `None` when it was to be stopped.
 async fn watch_over(running: Running, stop: &mut watch::Receiver<bool>, backoff: &mut Backoff) -> Option<String> {
-    let Running { mut process, link, mut ended, mut messages } = running;
+    let Running {
+        mut process,
+        link,
+        mut ended,
+        mut messages,
+    } = running;
     let mut pings = interval(PING_INTERVAL);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut sent, mut answered) = (0_u64, 0_u64);

@@ -42,7 +42,10 @@ impl LlmBackend for WorkerLlm {
             backend: backend.clone(),
             reason: format!("the prompt can't be written down: {error}"),
         })?;
-        let stream = self.link.open(Params::Llm(params), &chat).map_err(|no| refused(&backend, no))?;
+        let stream = self
+            .link
+            .open(Params::Llm(params), &chat)
+            .map_err(|no| refused(&backend, no))?;
         Ok(Box::new(Completion { stream, backend }))
     }
 }
@@ -59,7 +62,11 @@ fn chat(prompt: Prompt) -> Chat {
         tool_calls: message
             .tool_calls
             .into_iter()
-            .map(|call| Function { id: call.call_id, name: call.name, arguments: call.arguments.into_exposed() })
+            .map(|call| Function {
+                id: call.call_id,
+                name: call.name,
+                arguments: call.arguments.into_exposed(),
+            })
             .collect(),
         tool_call_id: message.call_id,
     });
@@ -68,7 +75,11 @@ fn chat(prompt: Prompt) -> Chat {
         description: tool.description,
         parameters: tool.parameters,
     });
-    Chat { messages: messages.collect(), tools: tools.collect(), tool_choice: None }
+    Chat {
+        messages: messages.collect(),
+        tools: tools.collect(),
+        tool_choice: None,
+    }
 }
 
 struct Completion {
@@ -79,12 +90,20 @@ struct Completion {
 impl LlmStream for Completion {
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<LlmEvent> {
         loop {
-            let Poll::Ready(event) = self.stream.poll_event(context) else { return Poll::Pending };
+            let Poll::Ready(event) = self.stream.poll_event(context) else {
+                return Poll::Pending;
+            };
             return Poll::Ready(match event {
-                StreamEvent::Token(token) => LlmEvent::Delta { text: token.text.into() },
+                StreamEvent::Token(token) => LlmEvent::Delta {
+                    text: token.text.into(),
+                },
                 StreamEvent::ToolCall(call) => {
                     let Function { id, name, arguments } = call.call;
-                    LlmEvent::ToolCall(ToolCall { call_id: id, name, arguments: arguments.into() })
+                    LlmEvent::ToolCall(ToolCall {
+                        call_id: id,
+                        name,
+                        arguments: arguments.into(),
+                    })
                 }
                 StreamEvent::Done(done) => LlmEvent::Done {
                     reason: match done.reason.as_deref() {
@@ -94,9 +113,11 @@ impl LlmStream for Completion {
                     },
                 },
                 StreamEvent::Failed(failed) => LlmEvent::Failed(failure(&self.backend, failed)),
-                StreamEvent::Lost { generation, reason, position } => {
-                    LlmEvent::Failed(lost(&self.backend, generation, reason, position))
-                }
+                StreamEvent::Lost {
+                    generation,
+                    reason,
+                    position,
+                } => LlmEvent::Failed(lost(&self.backend, generation, reason, position)),
                 StreamEvent::Score(_) | StreamEvent::Marks(_) => continue,
                 StreamEvent::Partial(_) | StreamEvent::Final(_) | StreamEvent::Audio(_) => {
                     LlmEvent::Failed(failure(&self.backend, out_of_place(self.stream.id())))

@@ -57,7 +57,10 @@ fn refused(backend: &str, refused: OpenRefused) -> OpenError {
     let backend = backend.to_owned();
     match refused {
         OpenRefused::Lost(reason) => OpenError::Lost { backend, reason },
-        OpenRefused::Busy { .. } => OpenError::Busy { backend, reason: refused.to_string() },
+        OpenRefused::Busy { .. } => OpenError::Busy {
+            backend,
+            reason: refused.to_string(),
+        },
         OpenRefused::TooLong(reason) => OpenError::Unsupported { backend, reason },
     }
 }
@@ -70,18 +73,32 @@ fn failure(backend: &str, failed: Failed) -> StageFailure {
         _ => (false, 0),
     };
     let reason = format!("{} ({})", failed.message, failed.code);
-    StageFailure { backend: backend.to_owned(), reason, retry, retry_after_ms: after }
+    StageFailure {
+        backend: backend.to_owned(),
+        reason,
+        retry,
+        retry_after_ms: after,
+    }
 }
 
 /// A lost stream, as a stage tells it: each is given another delay.
 fn lost(backend: &str, generation: Generation, reason: String, position: u32) -> StageFailure {
     let after = RESTART + spread(generation.number(), position, REPLAY_STEP);
-    StageFailure { backend: backend.to_owned(), reason, retry: true, retry_after_ms: millis(after) }
+    StageFailure {
+        backend: backend.to_owned(),
+        reason,
+        retry: true,
+        retry_after_ms: millis(after),
+    }
 }
 
 /// A worker that says something that doesn't belong to its job.
 fn out_of_place(stream: StreamId) -> Failed {
-    Failed { stream, code: code::INVALID.into(), message: "the worker says what doesn't belong to its job".into() }
+    Failed {
+        stream,
+        code: code::INVALID.into(),
+        message: "the worker says what doesn't belong to its job".into(),
+    }
 }
 
 fn millis(duration: Duration) -> u32 {

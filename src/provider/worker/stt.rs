@@ -33,10 +33,20 @@ impl SttBackend for WorkerStt {
     }
 
     fn open(&self, request: SttRequest) -> Result<Box<dyn SttStream>, OpenError> {
-        let params =
-            SttParams { rate: SESSION_RATE, language: request.language, partials: true, ..SttParams::default() };
-        let stream = self.link.open(Params::Stt(params), &[]).map_err(|no| refused(&self.capabilities.name, no))?;
-        Ok(Box::new(Transcription { stream, backend: self.capabilities.name.clone() }))
+        let params = SttParams {
+            rate: SESSION_RATE,
+            language: request.language,
+            partials: true,
+            ..SttParams::default()
+        };
+        let stream = self
+            .link
+            .open(Params::Stt(params), &[])
+            .map_err(|no| refused(&self.capabilities.name, no))?;
+        Ok(Box::new(Transcription {
+            stream,
+            backend: self.capabilities.name.clone(),
+        }))
     }
 }
 
@@ -59,18 +69,25 @@ impl SttStream for Transcription {
 
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<SttEvent> {
         loop {
-            let Poll::Ready(event) = self.stream.poll_event(context) else { return Poll::Pending };
+            let Poll::Ready(event) = self.stream.poll_event(context) else {
+                return Poll::Pending;
+            };
             return Poll::Ready(match event {
-                StreamEvent::Partial(partial) => {
-                    SttEvent::Partial { stable_chars: partial.stable_chars, text: partial.text.into() }
-                }
+                StreamEvent::Partial(partial) => SttEvent::Partial {
+                    stable_chars: partial.stable_chars,
+                    text: partial.text.into(),
+                },
                 StreamEvent::Final(text) => SttEvent::Final { text: text.text.into() },
                 // A worker that ends without a final understood nothing.
-                StreamEvent::Done(_) => SttEvent::Final { text: String::new().into() },
+                StreamEvent::Done(_) => SttEvent::Final {
+                    text: String::new().into(),
+                },
                 StreamEvent::Failed(failed) => SttEvent::Failed(failure(&self.backend, failed)),
-                StreamEvent::Lost { generation, reason, position } => {
-                    SttEvent::Failed(lost(&self.backend, generation, reason, position))
-                }
+                StreamEvent::Lost {
+                    generation,
+                    reason,
+                    position,
+                } => SttEvent::Failed(lost(&self.backend, generation, reason, position)),
                 StreamEvent::Marks(_) | StreamEvent::Score(_) => continue,
                 StreamEvent::Audio(_) | StreamEvent::Token(_) | StreamEvent::ToolCall(_) => {
                     SttEvent::Failed(failure(&self.backend, out_of_place(self.stream.id())))

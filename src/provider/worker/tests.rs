@@ -9,8 +9,8 @@ use tokio::time::timeout;
 use super::*;
 use crate::backend::{Push, SttRequest, TtsEvent, TtsRequest};
 use crate::call::{LlmEvent, Message, Prompt, Role, SttEvent};
-use crate::time::SESSION_RATE;
 use crate::supervisor::{Specification, Worker, find_worker, worker_folders};
+use crate::time::SESSION_RATE;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -35,10 +35,19 @@ async fn ready(name: &str, job: Job, model: &str) -> Option<(Worker, Backend)> {
 
 async fn speak(backend: &Backend, text: &str) -> (Vec<i16>, u32, u32) {
     let Backend::Tts(tts) = backend else { panic!("no voice") };
-    let mut stream = tts.synthesize(TtsRequest { text: text.into(), voice: None, language: None }).expect("a place");
+    let mut stream = tts
+        .synthesize(TtsRequest {
+            text: text.into(),
+            voice: None,
+            language: None,
+        })
+        .expect("a place");
     let (mut samples, mut heard_rate, mut end_char) = (Vec::new(), 0, 0);
     loop {
-        match timeout(PATIENCE, poll_fn(|context| stream.poll_event(context))).await.expect("an event in time") {
+        match timeout(PATIENCE, poll_fn(|context| stream.poll_event(context)))
+            .await
+            .expect("an event in time")
+        {
             TtsEvent::Audio { pcm, rate } => {
                 samples.extend(pcm);
                 heard_rate = rate;
@@ -52,21 +61,42 @@ async fn speak(backend: &Backend, text: &str) -> (Vec<i16>, u32, u32) {
 
 #[tokio::test]
 async fn the_fake_worker_is_a_backend_of_each_job() {
-    let Some((_worker, tts)) = ready("fake", Job::Tts, "fake").await else { return };
+    let Some((_worker, tts)) = ready("fake", Job::Tts, "fake").await else {
+        return;
+    };
     assert_eq!(tts.capabilities().voices, ["beep"]);
     let (samples, rate, end_char) = speak(&tts, "beep").await;
     assert_eq!((samples.len(), rate, end_char), (4 * 800, 16_000, 4));
     let Backend::Tts(voice) = &tts else { panic!("no voice") };
-    let unknown = TtsRequest { text: "x".into(), voice: Some("boop".into()), language: None };
+    let unknown = TtsRequest {
+        text: "x".into(),
+        voice: Some("boop".into()),
+        language: None,
+    };
     assert!(matches!(voice.synthesize(unknown), Err(OpenError::Unsupported { .. })));
 
-    let Some((_worker, Backend::Llm(llm))) = ready("fake", Job::Llm, "fake").await else { panic!("no model") };
-    let message = Message { role: Role::User, text: "hello".into(), tool_calls: Vec::new(), call_id: None };
-    let prompt = Prompt { messages: vec![message], tools: Vec::new(), max_tokens: 5, temperature_milli: None };
+    let Some((_worker, Backend::Llm(llm))) = ready("fake", Job::Llm, "fake").await else {
+        panic!("no model")
+    };
+    let message = Message {
+        role: Role::User,
+        text: "hello".into(),
+        tool_calls: Vec::new(),
+        call_id: None,
+    };
+    let prompt = Prompt {
+        messages: vec![message],
+        tools: Vec::new(),
+        max_tokens: 5,
+        temperature_milli: None,
+    };
     let mut stream = llm.generate(prompt).expect("a place");
     let mut answer = String::new();
     loop {
-        match timeout(PATIENCE, poll_fn(|context| stream.poll_event(context))).await.expect("an event in time") {
+        match timeout(PATIENCE, poll_fn(|context| stream.poll_event(context)))
+            .await
+            .expect("an event in time")
+        {
             LlmEvent::Delta { text } => answer.push_str(text.expose()),
             LlmEvent::Done { .. } => break,
             other => panic!("{other:?}"),
@@ -77,12 +107,20 @@ async fn the_fake_worker_is_a_backend_of_each_job() {
 
 #[tokio::test]
 async fn what_the_default_voice_says_the_default_recogniser_writes_down() {
-    let Some((_voice, tts)) = ready("flite", Job::Tts, "flite-cmu-us-rms").await else { return };
-    let Some((_ear, Backend::Stt(stt))) = ready("pocketsphinx", Job::Stt, "pocketsphinx-en-us").await else { return };
+    let Some((_voice, tts)) = ready("flite", Job::Tts, "flite-cmu-us-rms").await else {
+        return;
+    };
+    let Some((_ear, Backend::Stt(stt))) = ready("pocketsphinx", Job::Stt, "pocketsphinx-en-us").await else {
+        return;
+    };
     let said = "Please call me back tomorrow afternoon.";
     let (samples, rate, end_char) = speak(&tts, said).await;
     assert_eq!((rate, end_char as usize), (SESSION_RATE, said.len()));
-    let mut stream = stt.open(SttRequest { language: Some("en".into()) }).expect("a place");
+    let mut stream = stt
+        .open(SttRequest {
+            language: Some("en".into()),
+        })
+        .expect("a place");
     let mut partials = 0;
     let mut left = samples.chunks(320).peekable();
     let text = timeout(

@@ -132,7 +132,10 @@ fn info(known: &voice::Known) -> VoiceInfo {
 
 /// Which of the voices is meant, by its short name, by flite's own (`cmu_us_rms`) or by the catalogue's (`cmu-us-rms`).
 fn find(name: &str) -> Option<usize> {
-    let short = name.strip_prefix("cmu_us_").or_else(|| name.strip_prefix("cmu-us-")).unwrap_or(name);
+    let short = name
+        .strip_prefix("cmu_us_")
+        .or_else(|| name.strip_prefix("cmu-us-"))
+        .unwrap_or(name);
     KNOWN.iter().position(|known| known.id == short)
 }
 
