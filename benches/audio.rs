@@ -115,7 +115,7 @@ fn jitter_buffer(criterion: &mut Criterion) {
                     _ => n,
                 };
                 let now = Time::from_millis(n * 20);
-                if n % 10 != 0 {
+                if !n.is_multiple_of(10) {
                     let packet = JitterPacket {
                         sequence: number as u16,
                         timestamp: (number * 320) as u32,

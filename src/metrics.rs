@@ -16,8 +16,9 @@ use prometheus_client::registry::Registry;
 use crate::call::{BackendState, Event};
 
 /// Bounds (s) for the stages of a turn: from what an instant fake takes to what nobody waits for.
-const STAGE_BUCKETS: [f64; 16] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 2.0, 5.0, 15.0];
+const STAGE_BUCKETS: [f64; 16] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 2.0, 5.0, 15.0,
+];
 /// Bounds (s) for the lateness of frames; paced wires are held to 5 ms.
 const LATENESS_BUCKETS: [f64; 9] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5];
 
@@ -77,22 +78,46 @@ impl Default for Metrics {
             media: Family::default(),
             registry: Registry::default(),
         };
-        registry.register("sessions_live", "Sessions that are open now", metrics.sessions_live.clone());
+        registry.register(
+            "sessions_live",
+            "Sessions that are open now",
+            metrics.sessions_live.clone(),
+        );
         registry.register("sessions", "Sessions that were opened", metrics.sessions.clone());
-        registry.register("sessions_refused", "Sessions that were not opened, by reason", metrics.refused.clone());
+        registry.register(
+            "sessions_refused",
+            "Sessions that were not opened, by reason",
+            metrics.refused.clone(),
+        );
         registry.register("turns", "Turns of users that have ended", metrics.turns.clone());
-        registry.register("responses", "Responses that are over, by how they ended", metrics.responses.clone());
+        registry.register(
+            "responses",
+            "Responses that are over, by how they ended",
+            metrics.responses.clone(),
+        );
         registry.register("errors", "Errors told to clients, by code", metrics.errors.clone());
-        registry.register("backends_lost", "Sessions that lost a backend, by its job", metrics.backends_lost.clone());
+        registry.register(
+            "backends_lost",
+            "Sessions that lost a backend, by its job",
+            metrics.backends_lost.clone(),
+        );
         registry.register("stage_seconds", "Time of each stage of a turn", metrics.stages.clone());
         registry.register(
             "first_audio_seconds",
             "From the end of speech to the first reply audio sent",
             metrics.first_audio.clone(),
         );
-        registry.register("frame_lateness_seconds", "How late frames were sent", metrics.lateness.clone());
+        registry.register(
+            "frame_lateness_seconds",
+            "How late frames were sent",
+            metrics.lateness.clone(),
+        );
         registry.register("frames", "Frames of replies that were sent", metrics.frames.clone());
-        registry.register("media_dropped", "Media from clients that was dropped, by reason", metrics.media.clone());
+        registry.register(
+            "media_dropped",
+            "Media from clients that was dropped, by reason",
+            metrics.media.clone(),
+        );
         Self { registry, ..metrics }
     }
 }
@@ -119,13 +144,21 @@ impl Metrics {
 
     /// A session was refused; `reason` is a word, not a sentence.
     pub fn session_refused(&self, reason: &'static str) {
-        self.refused.get_or_create(&Kind { kind: reason.to_owned() }).inc();
+        self.refused
+            .get_or_create(&Kind {
+                kind: reason.to_owned(),
+            })
+            .inc();
     }
 
     /// Media from a client was dropped; `reason` is a word, not a sentence.
     pub fn media_dropped(&self, reason: &'static str, count: u64) {
         if count > 0 {
-            self.media.get_or_create(&Kind { kind: reason.to_owned() }).inc_by(count);
+            self.media
+                .get_or_create(&Kind {
+                    kind: reason.to_owned(),
+                })
+                .inc_by(count);
         }
     }
 
@@ -153,9 +186,16 @@ impl Metrics {
                 self.responses.get_or_create(&Kind { kind: word(status) }).inc();
             }
             Event::Error(error) => {
-                self.errors.get_or_create(&Kind { kind: word(&error.code) }).inc();
+                self.errors
+                    .get_or_create(&Kind {
+                        kind: word(&error.code),
+                    })
+                    .inc();
             }
-            Event::Backend { kind, state: BackendState::Lost { .. } } => {
+            Event::Backend {
+                kind,
+                state: BackendState::Lost { .. },
+            } => {
                 self.backends_lost.get_or_create(&Kind { kind: kind.to_string() }).inc();
             }
             _ => {}

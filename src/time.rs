@@ -112,13 +112,13 @@ impl Samples {
     /// Whole milliseconds of audio.
     #[must_use]
     pub const fn as_millis(self) -> u64 {
-        self.0 * 1000 / SESSION_RATE as u64
+        self.0.saturating_mul(1000) / SESSION_RATE as u64
     }
 
     /// The time this much audio takes.
     #[must_use]
     pub const fn duration(self) -> Duration {
-        Duration::from_nanos(self.0 * (1_000_000_000 / SESSION_RATE as u64))
+        Duration::from_nanos(self.0.saturating_mul(1_000_000_000 / SESSION_RATE as u64))
     }
 
     /// `self - other`, or none if that were negative.

@@ -142,95 +142,29 @@ const fn room(name: &'static str, floor: u8) -> Room {
 }
 
 /// The table. A room may import every room of a lower floor that isn't in its `never`, and those `beside` it.
+#[rustfmt::skip]
 const ROOMS: &[Room] = &[
-    Room {
-        banned: PROTOCOL_BANS,
-        ..room(PROTOCOL, 0)
-    },
-    Room {
-        beside: &[PROTOCOL],
-        banned: WORKERS_BANS,
-        ..room(WORKERS, 0)
-    },
-    Room {
-        beside: GROUND,
-        banned: GROUND_BANS,
-        ..room("time", 1)
-    },
-    Room {
-        beside: GROUND,
-        banned: GROUND_BANS,
-        ..room("id", 1)
-    },
-    Room {
-        beside: GROUND,
-        banned: GROUND_BANS,
-        ..room("pii", 1)
-    },
-    Room {
-        beside: GROUND,
-        banned: GROUND_BANS,
-        ..room("metrics", 1)
-    },
-    Room {
-        beside: GROUND,
-        banned: GROUND_BANS,
-        ..room("call", 1)
-    },
-    Room {
-        beside: GROUND,
-        banned: GROUND_BANS,
-        ..room("audio", 1)
-    },
-    Room {
-        never: &[PROTOCOL, "audio"],
-        banned: SESSION_BANS,
-        ..room("session", 2)
-    },
-    Room {
-        never: &[PROTOCOL],
-        banned: BACKEND_BANS,
-        ..room("backend", 3)
-    },
-    Room {
-        beside: &["supervisor"],
-        never: &["session"],
-        ..room("provider", 4)
-    },
-    Room {
-        never: &["session"],
-        ..room("supervisor", 4)
-    },
-    Room {
-        beside: &["provider", "supervisor"],
-        never: &["session"],
-        ..room("registry", 4)
-    },
-    Room {
-        never: &[PROTOCOL],
-        ..room("engine", 5)
-    },
-    Room {
-        never: &["session", "provider"],
-        ..room("transport", 6)
-    },
-    Room {
-        never: &["session", "provider"],
-        ..room("api", 6)
-    },
+    Room { banned: PROTOCOL_BANS, ..room(PROTOCOL, 0) },
+    Room { beside: &[PROTOCOL], banned: WORKERS_BANS, ..room(WORKERS, 0) },
+    Room { beside: GROUND, banned: GROUND_BANS, ..room("time", 1) },
+    Room { beside: GROUND, banned: GROUND_BANS, ..room("id", 1) },
+    Room { beside: GROUND, banned: GROUND_BANS, ..room("pii", 1) },
+    // Metrics are counted from the events of a call.
+    Room { beside: &["time", "id", "pii", "call"], banned: GROUND_BANS, ..room("metrics", 1) },
+    Room { beside: GROUND, banned: GROUND_BANS, ..room("call", 1) },
+    Room { beside: GROUND, banned: GROUND_BANS, ..room("audio", 1) },
+    Room { never: &[PROTOCOL, "audio"], banned: SESSION_BANS, ..room("session", 2) },
+    Room { never: &[PROTOCOL], banned: BACKEND_BANS, ..room("backend", 3) },
+    Room { beside: &["supervisor"], never: &["session"], ..room("provider", 4) },
+    Room { never: &["session"], ..room("supervisor", 4) },
+    Room { beside: &["provider", "supervisor"], never: &["session"], ..room("registry", 4) },
+    Room { never: &[PROTOCOL], ..room("engine", 5) },
+    Room { never: &["session", "provider"], ..room("transport", 6) },
+    Room { never: &["session", "provider"], ..room("api", 6) },
     room("config", 7),
-    Room {
-        beside: &["config", ROOT],
-        ..room("cli", 7)
-    },
-    Room {
-        beside: &["config", "cli"],
-        ..room(ROOT, 7)
-    },
-    Room {
-        beside: &["config", "cli", ROOT],
-        ..room("main", 7)
-    },
+    Room { beside: &["config", ROOT], ..room("cli", 7) },
+    Room { beside: &["config", "cli"], ..room(ROOT, 7) },
+    Room { beside: &["config", "cli", ROOT], ..room("main", 7) },
 ];
 
 /// Modules under `src/transport/` that are no wire: all wires may import them.

@@ -20,6 +20,8 @@ import { Speaker } from "./speaker.js";
 
 /** Waits between attempts to connect again, in ms; after the last one the person is asked. */
 const RECONNECT_MS = [500, 1000, 2000, 4000, 8000, 8000];
+/** How long the audio device may take to start, in ms. */
+const AUDIO_START_MS = 4000;
 /** Level meters fall by this factor with every new measurement, so that they can be read. */
 const METER_DECAY = 0.82;
 
@@ -65,6 +67,8 @@ const settings = new Settings(find("settings", HTMLFormElement), () => {
 let link = "idle";
 /** @type {Phase} */
 let phase = "listening";
+/** @type {Link} */
+let announcedLink = link;
 let muted = false;
 /** @type {NativeSession | null} */
 let session = null;
@@ -80,6 +84,8 @@ let spoken = null;
 const openResponses = new Set();
 /** @type {string[]} typed while there was no session yet */
 const unsent = [];
+/** Counts starts and stops: who waited for the person's consent sees whether it is still wanted. */
+let starts = 0;
 let attempt = 0;
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let reconnectTimer;
@@ -131,6 +137,9 @@ function render() {
   page.cancel.disabled = openResponses.size === 0;
   const text = statusText();
   if (page.status.textContent !== text) page.status.textContent = text;
+  // Screen readers are told about the connection, but not of every breath: they would talk into the conversation.
+  if (link !== announcedLink) captions.announce(text);
+  announcedLink = link;
 }
 
 /** @param {Phase} next */
@@ -191,7 +200,9 @@ async function openAudio() {
   if (!window.isSecureContext) throw problem("insecure-page");
   if (!("AudioWorkletNode" in window)) throw problem("audio-unsupported");
   context ??= new AudioContext({ latencyHint: "interactive" });
-  await context.resume();
+  // Where there is no audio device, some browsers never answer.
+  await Promise.race([context.resume(), new Promise((resolve) => setTimeout(resolve, AUDIO_START_MS))]);
+  if (context.state !== "running") throw problem("audio-silent");
   speaker ??= await Speaker.open(context, NativeSession.outputRate, showPlayout);
   return context;
 }
@@ -199,6 +210,8 @@ async function openAudio() {
 /** @param {{ withMicrophone: boolean }} how */
 async function start({ withMicrophone }) {
   hideProblem();
+  starts += 1;
+  const mine = starts;
   wantsMicrophone ||= withMicrophone;
   if (link === "idle") {
     link = "connecting";
@@ -210,11 +223,12 @@ async function start({ withMicrophone }) {
     if (withMicrophone && !microphone) {
       const opened = await Microphone.open(audio, NativeSession.inputRate, sendFrame, loseMicrophone);
       // The person may have ended the conversation while the browser asked for the microphone.
-      if (link === "idle") return opened.close();
+      if (mine !== starts) return opened.close();
       microphone = opened;
       muted = false;
     }
   } catch (cause) {
+    if (mine !== starts) return;
     wantsMicrophone = microphone !== null;
     const found = isProblem(cause) ? cause : problem("audio-unsupported", cause instanceof Error ? cause.message : "");
     showProblem(found, () => start({ withMicrophone }));
@@ -227,6 +241,7 @@ async function start({ withMicrophone }) {
 
 /** Ends the conversation. */
 function stop() {
+  starts += 1;
   clearTimeout(reconnectTimer);
   wantsMicrophone = false;
   session?.close();

@@ -107,6 +107,11 @@ export class Captions {
     this.#empty = empty;
   }
 
+  /** @param {string} text what a screen reader shall say when it has the time */
+  announce(text) {
+    this.#announcer.textContent = text;
+  }
+
   /** A new session counts its turns from the start; those on the page stay as they are. */
   beginSession() {
     for (const reply of this.#replies.values()) this.#settle(reply, reply.heard.textContent.length, "connection lost");
@@ -124,12 +129,13 @@ export class Captions {
       this.#turns.set(turn, this.#typed);
       this.#typed = null;
     }
-    const article = this.#turn(turn);
-    const caption = this.#caption(article);
+    // A noise that was taken for speech leaves no trace on the page, unless words had stood there already.
+    if (!text && !this.#turns.has(turn)) return;
+    const caption = this.#caption(this.#turn(turn));
     if (final) {
       caption.className = text ? "caption final" : "caption final nothing";
       caption.textContent = text || "(nothing understood)";
-      if (text) this.#announce(`You: ${text}`);
+      if (text) this.announce(`You: ${text}`);
     } else {
       // Characters are counted as code points, as the server counts them.
       const characters = [...text];
@@ -221,13 +227,14 @@ export class Captions {
     this.#measure(reply, end);
     const notes = { interrupted: "interrupted", cancelled: "stopped", failed: "failed" };
     this.#settle(reply, end, notes[/** @type {keyof typeof notes} */ (status)]);
-    if (end > 0) this.#announce(`Repartee: ${text.slice(0, end)}`);
+    if (end > 0) this.announce(`Repartee: ${text.slice(0, end)}`);
   }
 
   /** @param {{ turn: string, response?: string | null, stages: { stage: string, ms: number }[], total_ms: number }} report */
   showReport(report) {
     const reply = report.response == null ? null : this.#replies.get(report.response)?.line.closest("article");
-    const article = /** @type {HTMLElement} */ (reply ?? this.#turn(report.turn));
+    const article = reply ?? this.#turns.get(report.turn) ?? this.#typed;
+    if (!article) return;
     article.querySelector(".waterfall")?.remove();
     article.append(renderWaterfall(report.stages, report.total_ms));
     this.#follow();
@@ -294,11 +301,6 @@ export class Captions {
     row.append(element("span", "who", "You"), caption);
     article.prepend(row);
     return caption;
-  }
-
-  /** @param {string} text */
-  #announce(text) {
-    this.#announcer.textContent = text;
   }
 
   /** @param {boolean} [always] even where the person looks at something above */

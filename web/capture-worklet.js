@@ -29,11 +29,12 @@ class CaptureProcessor extends AudioWorkletProcessor {
 
   /**
    * @param {Float32Array[][]} inputs
+   * @param {Float32Array[][]} outputs left alone, which is silence
    * @returns {boolean} whether this node is still needed
    */
-  process(inputs) {
-    const channel = inputs[0][0];
-    if (!channel) return this.running;
+  process(inputs, outputs) {
+    // A muted track gives no input at all in Firefox. The server's clock is the audio it gets, so silence is sent.
+    const channel = inputs[0][0] ?? outputs[0][0];
     const count = this.resampler.process(channel, this.resampled);
     for (let index = 0; index < count; index += 1) this.#push(this.resampled[index]);
     return this.running;

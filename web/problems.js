@@ -41,6 +41,13 @@ const PROBLEMS = {
     title: "This browser gives no microphone",
     remedy: "A current Chromium, Edge, Safari or Firefox does. You can type meanwhile.",
   },
+  "audio-silent": {
+    title: "The sound does not start",
+    remedy:
+      "Is there a loudspeaker or a headset, and may this page play sound? See to it, then try again. You can type " +
+      "meanwhile, and read the answers.",
+    action: "Try again",
+  },
   "audio-unsupported": {
     title: "This browser cannot play the reply",
     remedy: "The page needs AudioWorklet: a current Chromium, Edge, Safari or Firefox has it.",

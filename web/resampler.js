@@ -48,15 +48,16 @@ export class Resampler {
     this.taps = 2 * this.half;
     this.table = Resampler.#kernel(this.half, CUTOFF / stretch);
     this.buffer = new Float32Array(this.taps + BLOCK + 1);
-    this.reset();
+    // Silence stands before the first sample, so that the first output sample lies exactly on the first input sample.
+    this.filled = this.half - 1;
+    /** Where the next output sample's taps begin in the buffer; its fraction is the phase. */
+    this.position = 0;
   }
 
   /** Forgets the past, as before the first sample. */
   reset() {
     this.buffer.fill(0);
-    // Silence stands before the first sample, so that the first output sample lies exactly on the first input sample.
     this.filled = this.half - 1;
-    /** Where the next output sample lies, in samples from the start of the buffer; its left taps begin there. */
     this.position = 0;
   }
 

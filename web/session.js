@@ -78,7 +78,7 @@ export class NativeSession {
 
   /**
    * Sends a control; without a session it does nothing.
-   * @param {{ type: string }} control
+   * @param {{ type: string, [field: string]: unknown }} control
    */
   send(control) {
     if (this.isReady) this.#socket.send(JSON.stringify(control));

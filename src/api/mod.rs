@@ -26,7 +26,12 @@ pub fn routes(engine: Engine) -> Router {
 
 /// Alive, at once, whatever the backends do.
 async fn health(State(engine): State<Engine>) -> Json<Health> {
-    Json(Health { status: "alive", version: env!("CARGO_PKG_VERSION"), sessions: engine.live(), max_sessions: engine.max_sessions() })
+    Json(Health {
+        status: "alive",
+        version: env!("CARGO_PKG_VERSION"),
+        sessions: engine.live(),
+        max_sessions: engine.max_sessions(),
+    })
 }
 
 #[derive(Serialize)]
@@ -70,12 +75,22 @@ async fn ready(State(engine): State<Engine>) -> Response {
             row
         })
         .collect();
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     (status, Json(Readiness { ready, backends })).into_response()
 }
 
 fn readiness(kind: BackendKind, slot: Slot) -> BackendReadiness {
-    let row = BackendReadiness { kind, state: "loading", name: None, model: None, reason: None };
+    let row = BackendReadiness {
+        kind,
+        state: "loading",
+        name: None,
+        model: None,
+        reason: None,
+    };
     match slot {
         Slot::Loading => row,
         Slot::Ready(backend) => {
@@ -87,14 +102,25 @@ fn readiness(kind: BackendKind, slot: Slot) -> BackendReadiness {
                 ..row
             }
         }
-        Slot::Lost { reason, .. } => BackendReadiness { state: "lost", reason: Some(reason), ..row },
-        Slot::Missing { reason } => BackendReadiness { state: "missing", reason: Some(reason), ..row },
+        Slot::Lost { reason, .. } => BackendReadiness {
+            state: "lost",
+            reason: Some(reason),
+            ..row
+        },
+        Slot::Missing { reason } => BackendReadiness {
+            state: "missing",
+            reason: Some(reason),
+            ..row
+        },
     }
 }
 
 async fn metrics(State(engine): State<Engine>) -> impl IntoResponse {
     (
-        [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")],
+        [(
+            header::CONTENT_TYPE,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        )],
         engine.metrics().text(),
     )
 }

@@ -14,7 +14,9 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
      connect-src 'self' ws: wss:; worker-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 pub(super) fn routes() -> Router {
-    Router::new().route("/", get(async || file("index.html"))).route("/{file}", get(async |Path(path): Path<String>| file(&path)))
+    Router::new()
+        .route("/", get(async || file("index.html")))
+        .route("/{file}", get(async |Path(path): Path<String>| file(&path)))
 }
 
 /// A file of `web/`. The folder is a table in the binary: no path leads out of it.

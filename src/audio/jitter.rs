@@ -649,13 +649,14 @@ impl<P> JitterBuffer<P> {
                 // Only a packet whose turn it is can be left out; a gap has nothing to drop.
                 let next = self.play.next.unwrap_or(0);
                 let is_next = self.queue.front().is_some_and(|front| front.position.timestamp <= next);
-                if is_next && self.queue.len() > 1 {
-                    if let Some(dropped) = self.queue.pop_front() {
-                        self.stats.shrunk += 1;
-                        self.margin.shift(-self.nanos_of_ticks(dropped.ticks()));
-                        self.play.next = Some(dropped.position.timestamp + dropped.ticks());
-                        self.play.last_sequence = self.play.last_sequence.max(dropped.position.sequence);
-                    }
+                if is_next
+                    && self.queue.len() > 1
+                    && let Some(dropped) = self.queue.pop_front()
+                {
+                    self.stats.shrunk += 1;
+                    self.margin.shift(-self.nanos_of_ticks(dropped.ticks()));
+                    self.play.next = Some(dropped.position.timestamp + dropped.ticks());
+                    self.play.last_sequence = self.play.last_sequence.max(dropped.position.sequence);
                 }
             }
         }

@@ -21,7 +21,9 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody answers there.
-    #[error("can't reach {url}: {reason}\nIs the server running? Start it with `make run` or `repartee serve`, or use --embedded.")]
+    #[error(
+        "can't reach {url}: {reason}\nIs the server running? Start it with `make run` or `repartee serve`, or use --embedded."
+    )]
     Unreachable {
         /// Where.
         url: String,
@@ -71,8 +73,14 @@ pub struct ClientReceiver(SplitStream<Socket>);
 /// # Errors
 /// See [`ClientError`].
 pub async fn open(url: &str, hello: Hello) -> Result<(Ready, ClientSender, ClientReceiver), ClientError> {
-    let unreachable = |reason: String| ClientError::Unreachable { url: url.to_owned(), reason };
-    let foreign = |reason: String| ClientError::Foreign { url: url.to_owned(), reason };
+    let unreachable = |reason: String| ClientError::Unreachable {
+        url: url.to_owned(),
+        reason,
+    };
+    let foreign = |reason: String| ClientError::Foreign {
+        url: url.to_owned(),
+        reason,
+    };
     let config = WebSocketConfig::default().read_buffer_size(4_096).write_buffer_size(0);
     let connecting = timeout(OPENING_TIMEOUT, connect_async_with_config(url, Some(config), true));
     let (socket, _) = match connecting.await {
@@ -91,7 +99,10 @@ pub async fn open(url: &str, hello: Hello) -> Result<(Ready, ClientSender, Clien
         match timeout(OPENING_TIMEOUT, receiver.next()).await {
             Ok(Some(Ok(Incoming::Event(Event::Ready(ready))))) => return Ok((*ready, sender, receiver)),
             Ok(Some(Ok(Incoming::Event(Event::Error(error))))) => {
-                return Err(ClientError::Refused { code: error.code.to_string(), message: error.message });
+                return Err(ClientError::Refused {
+                    code: error.code.to_string(),
+                    message: error.message,
+                });
             }
             Ok(Some(Ok(_))) => {}
             Ok(Some(Err(error))) => return Err(error),
@@ -127,7 +138,10 @@ impl ClientSender {
     }
 
     async fn send(&mut self, message: Message) -> Result<(), ClientError> {
-        self.0.send(message).await.map_err(|error| ClientError::Broken(error.to_string()))
+        self.0
+            .send(message)
+            .await
+            .map_err(|error| ClientError::Broken(error.to_string()))
     }
 }
 
@@ -139,14 +153,18 @@ impl ClientReceiver {
             let text = match self.0.next().await? {
                 Ok(Message::Binary(payload)) => return Some(Ok(Incoming::Audio(payload))),
                 Ok(Message::Text(text)) => text,
-                Ok(Message::Close(_)) | Err(WebSocketError::ConnectionClosed | WebSocketError::AlreadyClosed) => return None,
+                Ok(Message::Close(_)) | Err(WebSocketError::ConnectionClosed | WebSocketError::AlreadyClosed) => {
+                    return None;
+                }
                 Ok(_) => continue,
                 Err(error) => return Some(Err(ClientError::Broken(error.to_string()))),
             };
             match parse_event(&text) {
                 Ok(Some(event)) => return Some(Ok(Incoming::Event(event))),
                 Ok(None) => {}
-                Err(EventError::Json(error)) => return Some(Err(ClientError::Broken(format!("not an event: {error}")))),
+                Err(EventError::Json(error)) => {
+                    return Some(Err(ClientError::Broken(format!("not an event: {error}"))));
+                }
                 Err(EventError::NoType) => return Some(Err(ClientError::Broken("an event without a type".to_owned()))),
             }
         }
@@ -182,7 +200,10 @@ mod tests {
             ("http://localhost:9/", "ws://localhost:9/v1/session"),
             ("https://voice.example", "wss://voice.example/v1/session"),
             ("ws://[::1]:8080/v1/session", "ws://[::1]:8080/v1/session"),
-            ("wss://voice.example/proxied/session", "wss://voice.example/proxied/session"),
+            (
+                "wss://voice.example/proxied/session",
+                "wss://voice.example/proxied/session",
+            ),
         ] {
             assert_eq!(session_url(written), meant);
         }

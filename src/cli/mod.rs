@@ -48,7 +48,9 @@ pub fn main() -> ExitCode {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Talk(arguments) => talk::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
-        Command::Config(command) => config::run(&command, &mut io::stdout()).map_err(|error| Failure(error.to_string())),
+        Command::Config(command) => {
+            config::run(&command, &mut io::stdout()).map_err(|error| Failure(error.to_string()))
+        }
     };
     result.unwrap_or_else(|Failure(message)| {
         eprintln!("repartee: {message}");

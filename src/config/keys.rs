@@ -285,15 +285,15 @@ pub const KEYS: &[Key] = &[
         Kind::Choice(&["auto", "openai", "parrot", "none"]),
         "auto",
         "\"openai\" is any server that speaks OpenAI's chat completions (Ollama, vLLM, llama-server), \"parrot\" \
-         repeats what it heard, \"none\" leaves the replies to the client. \"auto\" takes llm.url if it is set, else \
-         parrot.",
+         repeats what it heard, \"none\" leaves the replies to the client. \"auto\" takes the server of llm.url, else \
+         one that answers on this machine, else parrot.",
     )
     .alias(&["REPARTEE_LLM"]),
     Key::new(
         "llm.url",
         Kind::Url,
         "",
-        "Base address of the server, up to and with its /v1.",
+        "Base address of the server, up to and with its /v1. Not set: one that answers on this machine.",
     )
     .alias(&["REPARTEE_LLM_BASE_URL"]),
     Key::new(
@@ -479,7 +479,7 @@ pub const KEYS: &[Key] = &[
         "paths.home",
         Kind::Path,
         "",
-        "Directory of what the set-up fetched. Not set: the nearest .repartee at or above the working directory or \
+        "Directory of what the set-up fetched. Not set: .repartee in the working directory, else the nearest one above \
          the program.",
     )
     .alias(&["REPARTEE_HOME"]),

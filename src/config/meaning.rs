@@ -394,12 +394,6 @@ impl Config {
                 ),
             );
         }
-        if self.llm.backend == LlmBackend::Openai && self.llm.url.is_none() {
-            refuse(
-                "llm.backend",
-                "\"openai\" needs the server's address in llm.url".to_owned(),
-            );
-        }
         if self.trace.audio && self.trace.dir.is_none() {
             refuse(
                 "trace.audio",

@@ -56,7 +56,7 @@ impl Config {
         let mut written = Written::defaults();
         let mut mistakes = Vec::new();
         written.read_file(&sources.file, &mut mistakes)?;
-        let warnings = written.read_environment(&sources.environment, &mut mistakes);
+        let mut warnings = written.read_environment(&sources.environment, &mut mistakes);
         written.read_flags(&sources.flags, &mut mistakes);
         // A value that was refused left the one below it standing, so the contradictions are looked for only among
         // values that were all accepted: otherwise one typing mistake would be told twice.
@@ -65,6 +65,7 @@ impl Config {
         }
         let config = Config::from_written(&written);
         mistakes.extend(config.contradictions(&written));
+        warnings.extend(written.open_secret());
         if mistakes.is_empty() {
             Ok(Loaded {
                 config,

@@ -243,8 +243,7 @@ fn mistakes_in_the_environment_and_in_flags_name_them() {
 
 #[test]
 fn contradictions_are_told_where_they_were_written() {
-    let toml = "[vad]\nstop_threshold = 0.6\n[turn]\nendpointing_ms = 2000\neager_ms = 2001\n[llm]\nbackend = \"openai\"\n\
-                [trace]\naudio = true\n";
+    let toml = "[vad]\nstop_threshold = 0.6\n[turn]\nendpointing_ms = 2000\neager_ms = 2001\n                [trace]\naudio = true\n";
     insta::assert_snapshot!(mistakes(toml, &[("REPARTEE_LISTEN", "0.0.0.0:8080")], &[]));
 }
 
@@ -309,6 +308,27 @@ fn variables_that_look_like_settings_are_pointed_at() {
         warnings,
         ["REPARTEE_LISTN is no setting and is ignored; did you mean REPARTEE_LISTEN?"]
     );
+}
+
+#[test]
+fn a_secret_in_an_open_file_is_pointed_at() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("repartee.toml");
+    std::fs::write(&path, "[server]\ntoken = \"hunter-two\"\n").unwrap();
+    let warnings = |mode| {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let sources = Sources {
+            file: File::Named(path.clone()),
+            environment: Vec::new(),
+            flags: Vec::new(),
+        };
+        Config::load(&sources).map(|loaded| loaded.warnings).unwrap_or_default()
+    };
+    assert_eq!(warnings(0o600), Vec::<String>::new());
+    assert_eq!(warnings(0o640), Vec::<String>::new());
+    assert!(warnings(0o644)[0].contains("holds server.token and can be read by every user"));
 }
 
 #[test]

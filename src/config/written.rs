@@ -1,6 +1,8 @@
 //! What was written, and where: the first of the two steps.
 
 use std::env;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use super::file;
@@ -8,6 +10,9 @@ use super::keys::{FILE_VARIABLE, KEYS, Key, OTHER_VARIABLES};
 use super::mistake::{LoadError, Mistake, Place, Problem};
 use super::nearest::{nearest, suggest_full_name};
 use super::value::Value;
+
+/// The bit of a file's mode that lets users outside of its group read it.
+const READABLE_BY_OTHERS: u32 = 0o004;
 
 /// Which file is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,6 +137,21 @@ impl Written {
             self.set(key, value, place);
         }
         mistakes.extend(content.mistakes);
+    }
+
+    /// A warning if a secret lies in a file that other users of this machine may read.
+    pub(super) fn open_secret(&self) -> Option<String> {
+        self.iter().filter(|(key, ..)| key.secret).find_map(|(key, _, place)| {
+            let Place::File { path, .. } = place else { return None };
+            let mode = fs::metadata(&**path).ok()?.permissions().mode();
+            let open = mode & READABLE_BY_OTHERS != 0;
+            open.then(|| {
+                format!(
+                    "{path} holds {} and can be read by every user: chmod 600 {path}",
+                    key.name
+                )
+            })
+        })
     }
 
     /// Lays environment variables over what is here. An empty variable counts as absent, as compose files write it.

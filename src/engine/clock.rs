@@ -30,3 +30,9 @@ impl Clock {
         tokio::time::Instant::from_std(self.origin + time.since(Time::ZERO))
     }
 }
+
+/// The time of day, for names and ages of files; nothing that a session decides on.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads a clock")]
+pub(super) fn wall() -> std::time::SystemTime {
+    std::time::SystemTime::now()
+}

@@ -20,7 +20,7 @@ use super::recording::Recorder;
 use super::ring::AudioRing;
 use super::wire::Port;
 use crate::backend::{Backend, SttRequest, TtsEvent, TtsRequest, Vad};
-use crate::call::{BackendKind, CloseReason, Event, LlmEvent, SttEvent, StageFailure};
+use crate::call::{BackendKind, CloseReason, Event, LlmEvent, StageFailure, SttEvent};
 use crate::id::SynthesisId;
 use crate::metrics::Metrics;
 use crate::registry::{Registry, Slot};
@@ -146,14 +146,27 @@ impl Driver {
     }
 
     fn perform(&mut self, action: Action) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.action(&action);
+        }
         match action {
             Action::Acquire { kind } => {
                 let changes = WatchStream::new(self.surroundings.registry.subscribe(kind));
-                self.leases.push(Lease { kind, changes, backend: None });
+                self.leases.push(Lease {
+                    kind,
+                    changes,
+                    backend: None,
+                });
             }
             Action::Release { kind } => self.leases.retain(|lease| lease.kind != kind),
-            Action::Transcribe { id, from, not_before, language } => {
-                self.transcriptions.push(Transcription::new(id, SttRequest { language }, from, not_before));
+            Action::Transcribe {
+                id,
+                from,
+                not_before,
+                language,
+            } => {
+                self.transcriptions
+                    .push(Transcription::new(id, SttRequest { language }, from, not_before));
             }
             Action::FinishTranscription { id, end } => {
                 if let Some(job) = self.transcriptions.iter_mut().find(|job| job.id == id) {
@@ -163,13 +176,29 @@ impl Driver {
             Action::CancelTranscription { id } => self.transcriptions.retain(|job| job.id != id),
             Action::Predict { id, end } => self.predict(id, end),
             Action::Generate { id, prompt, not_before } => {
-                self.generations.push(GenerationJob { id, progress: Progress::Waiting(not_before, *prompt) });
+                self.generations.push(GenerationJob {
+                    id,
+                    progress: Progress::Waiting(not_before, *prompt),
+                });
             }
             Action::CancelGeneration { id } => self.generations.retain(|job| job.id != id),
-            Action::Synthesize { id, response, text, voice, not_before } => {
+            Action::Synthesize {
+                id,
+                response,
+                text,
+                voice,
+                not_before,
+            } => {
                 self.player.begin(id, response);
-                let request = TtsRequest { text, voice, language: None };
-                self.syntheses.push(SynthesisJob { id, progress: Progress::Waiting(not_before, request) });
+                let request = TtsRequest {
+                    text,
+                    voice,
+                    language: None,
+                };
+                self.syntheses.push(SynthesisJob {
+                    id,
+                    progress: Progress::Waiting(not_before, request),
+                });
             }
             Action::CancelSynthesis { id } => {
                 self.syntheses.retain(|job| job.id != id);
@@ -218,7 +247,9 @@ impl Driver {
     }
 
     fn predict(&mut self, id: crate::id::PredictionId, end: Samples) {
-        let Some(Backend::Turn(backend)) = self.backend(BackendKind::Turn).cloned() else { return };
+        let Some(Backend::Turn(backend)) = self.backend(BackendKind::Turn).cloned() else {
+            return;
+        };
         let from = end.saturating_sub(Samples::new(PREDICTION_SAMPLES));
         let wanted = usize::try_from((end - from).count()).unwrap_or(usize::MAX);
         self.scratch.clear();
@@ -239,7 +270,9 @@ impl Driver {
             }
             Poll::Ready(None) => {
                 self.told_gone = true;
-                self.input(Input::Disconnected { reason: CloseReason::Disconnected });
+                self.input(Input::Disconnected {
+                    reason: CloseReason::Disconnected,
+                });
                 true
             }
             Poll::Pending => false,
@@ -261,7 +294,9 @@ impl Driver {
         for index in 0..self.leases.len() {
             let lease = &mut self.leases[index];
             let kind = lease.kind;
-            let Poll::Ready(Some(slot)) = Pin::new(&mut lease.changes).poll_next(context) else { continue };
+            let Poll::Ready(Some(slot)) = Pin::new(&mut lease.changes).poll_next(context) else {
+                continue;
+            };
             let change = match slot {
                 Slot::Loading => None,
                 Slot::Ready(backend) => {
@@ -283,7 +318,11 @@ impl Driver {
                     Some(BackendChange::Missing { reason })
                 }
             };
-            let change = if kind == BackendKind::Vad { self.open_vad(change) } else { change };
+            let change = if kind == BackendKind::Vad {
+                self.open_vad(change)
+            } else {
+                change
+            };
             if let Some(change) = change {
                 self.input(Input::Backend { kind, change });
             }
@@ -306,7 +345,9 @@ impl Driver {
             }
             Err(error) => {
                 self.vad = None;
-                Some(BackendChange::Missing { reason: error.to_string() })
+                Some(BackendChange::Missing {
+                    reason: error.to_string(),
+                })
             }
         }
     }
@@ -320,10 +361,17 @@ impl Driver {
                 recorder.audio(&step);
             }
             let dropped = self.ring.push(&step);
-            self.input(Input::Audio { end: self.ring.end(), dropped });
+            self.input(Input::Audio {
+                end: self.ring.end(),
+                dropped,
+            });
             self.judge();
             let oldest = self.transcriptions.iter().map(Transcription::needs_from).min();
-            self.ring.keep_from(oldest.map_or(self.keep_from, |oldest| oldest.min(self.keep_from)).min(self.vad_next));
+            self.ring.keep_from(
+                oldest
+                    .map_or(self.keep_from, |oldest| oldest.min(self.keep_from))
+                    .min(self.vad_next),
+            );
         }
         self.step = step;
         some
@@ -344,7 +392,10 @@ impl Driver {
             self.vad_next = from + length;
             if scratch.len() == frame {
                 let speech = vad.process(&scratch);
-                self.input(Input::Vad { end: self.vad_next, speech });
+                self.input(Input::Vad {
+                    end: self.vad_next,
+                    speech,
+                });
             }
         }
         self.scratch = scratch;
@@ -358,23 +409,27 @@ impl Driver {
             let id = self.transcriptions[index].id;
             if let Some(request) = due(&self.transcriptions[index].progress, self.clock.now()) {
                 let opened = match self.backend(BackendKind::Stt) {
-                    Some(Backend::Stt(backend)) => {
-                        backend.open(request).map_err(|error| error.into_failure(self.surroundings.retry_after_ms))
-                    }
+                    Some(Backend::Stt(backend)) => backend
+                        .open(request)
+                        .map_err(|error| error.into_failure(self.surroundings.retry_after_ms)),
                     _ => Err(self.missing(BackendKind::Stt)),
                 };
                 match opened {
                     Ok(stream) => self.transcriptions[index].progress = Progress::Running(stream),
                     Err(failure) => {
                         self.transcriptions.swap_remove(index);
-                        self.input(Input::Stt { id, event: SttEvent::Failed(failure) });
+                        self.input(Input::Stt {
+                            id,
+                            event: SttEvent::Failed(failure),
+                        });
                         return true;
                     }
                 }
             }
             let job = &mut self.transcriptions[index];
             job.feed(&self.ring, &mut self.scratch);
-            if let Some(event) = poll_running(&mut job.progress, context, |stream, context| stream.poll_event(context)) {
+            if let Some(event) = poll_running(&mut job.progress, context, |stream, context| stream.poll_event(context))
+            {
                 if !matches!(event, SttEvent::Partial { .. }) {
                     self.transcriptions.swap_remove(index);
                 }
@@ -392,22 +447,26 @@ impl Driver {
             let id = self.generations[index].id;
             if let Some(prompt) = due(&self.generations[index].progress, self.clock.now()) {
                 let opened = match self.backend(BackendKind::Llm) {
-                    Some(Backend::Llm(backend)) => {
-                        backend.generate(prompt).map_err(|error| error.into_failure(self.surroundings.retry_after_ms))
-                    }
+                    Some(Backend::Llm(backend)) => backend
+                        .generate(prompt)
+                        .map_err(|error| error.into_failure(self.surroundings.retry_after_ms)),
                     _ => Err(self.missing(BackendKind::Llm)),
                 };
                 match opened {
                     Ok(stream) => self.generations[index].progress = Progress::Running(stream),
                     Err(failure) => {
                         self.generations.swap_remove(index);
-                        self.input(Input::Llm { id, event: LlmEvent::Failed(failure) });
+                        self.input(Input::Llm {
+                            id,
+                            event: LlmEvent::Failed(failure),
+                        });
                         return true;
                     }
                 }
             }
             let job = &mut self.generations[index];
-            if let Some(event) = poll_running(&mut job.progress, context, |stream, context| stream.poll_event(context)) {
+            if let Some(event) = poll_running(&mut job.progress, context, |stream, context| stream.poll_event(context))
+            {
                 if matches!(event, LlmEvent::Done { .. } | LlmEvent::Failed(_)) {
                     self.generations.swap_remove(index);
                 }
@@ -423,9 +482,9 @@ impl Driver {
             let id = self.syntheses[index].id;
             if let Some(request) = due(&self.syntheses[index].progress, self.clock.now()) {
                 let opened = match self.backend(BackendKind::Tts) {
-                    Some(Backend::Tts(backend)) => {
-                        backend.synthesize(request).map_err(|error| error.into_failure(self.surroundings.retry_after_ms))
-                    }
+                    Some(Backend::Tts(backend)) => backend
+                        .synthesize(request)
+                        .map_err(|error| error.into_failure(self.surroundings.retry_after_ms)),
                     _ => Err(self.missing(BackendKind::Tts)),
                 };
                 match opened {
@@ -450,13 +509,17 @@ impl Driver {
         match event {
             TtsEvent::Audio { pcm, rate } => match self.player.audio(id, &pcm, rate) {
                 Ok(total) => {
-                    self.input(Input::Tts { id, event: TtsProgress::Audio { total } });
+                    self.input(Input::Tts {
+                        id,
+                        event: TtsProgress::Audio { total },
+                    });
                     self.player.resume(self.clock.now());
                 }
                 Err(error) => {
                     let backend = self.backend(BackendKind::Tts);
                     let failure = StageFailure {
-                        backend: backend.map_or_else(|| "tts".to_owned(), |backend| backend.capabilities().name.clone()),
+                        backend: backend
+                            .map_or_else(|| "tts".to_owned(), |backend| backend.capabilities().name.clone()),
                         reason: error.to_string(),
                         retry: false,
                         retry_after_ms: 0,
@@ -464,7 +527,10 @@ impl Driver {
                     self.end_synthesis(index, id, TtsProgress::Failed(failure));
                 }
             },
-            TtsEvent::Words(words) => self.input(Input::Tts { id, event: TtsProgress::Words { words } }),
+            TtsEvent::Words(words) => self.input(Input::Tts {
+                id,
+                event: TtsProgress::Words { words },
+            }),
             TtsEvent::Done => {
                 let total = self.player.done(id);
                 self.end_synthesis(index, id, TtsProgress::Done { total });
@@ -550,7 +616,9 @@ impl Driver {
     fn hang_up_if_stuck(&mut self) {
         if self.stuck && !self.told_gone && !self.ended {
             self.told_gone = true;
-            self.input(Input::Disconnected { reason: CloseReason::TooSlow });
+            self.input(Input::Disconnected {
+                reason: CloseReason::TooSlow,
+            });
         }
     }
 }
@@ -570,7 +638,9 @@ impl Future for Driver {
             if progressed {
                 continue;
             }
-            let Some(deadline) = driver.next_deadline() else { return Poll::Pending };
+            let Some(deadline) = driver.next_deadline() else {
+                return Poll::Pending;
+            };
             let instant = driver.clock.instant(deadline);
             if driver.sleep.deadline() != instant {
                 driver.sleep.as_mut().reset(instant);

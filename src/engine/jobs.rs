@@ -32,7 +32,13 @@ pub(super) struct Transcription {
 
 impl Transcription {
     pub(super) fn new(id: TranscriptionId, request: SttRequest, from: Samples, not_before: Time) -> Self {
-        Self { id, progress: Progress::Waiting(not_before, request), next: from, end: None, finished: false }
+        Self {
+            id,
+            progress: Progress::Waiting(not_before, request),
+            next: from,
+            end: None,
+            finished: false,
+        }
     }
 
     /// It gets no sample from `end` on.
@@ -47,10 +53,14 @@ impl Transcription {
 
     /// Hands over what the ring has for it, as far as the recogniser takes it.
     pub(super) fn feed(&mut self, ring: &AudioRing, scratch: &mut Vec<i16>) {
-        let Progress::Running(stream) = &mut self.progress else { return };
+        let Progress::Running(stream) = &mut self.progress else {
+            return;
+        };
         let until = self.end.unwrap_or(ring.end()).min(ring.end());
         while self.next < until {
-            let wanted = usize::try_from((until - self.next).count()).unwrap_or(usize::MAX).min(PUSH_SAMPLES);
+            let wanted = usize::try_from((until - self.next).count())
+                .unwrap_or(usize::MAX)
+                .min(PUSH_SAMPLES);
             scratch.clear();
             let from = ring.read(self.next, wanted, scratch);
             if scratch.is_empty() || stream.push(scratch) == Push::Full {

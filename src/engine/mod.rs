@@ -18,11 +18,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::task::LocalPoolHandle;
 
+pub use self::clock::Clock;
 use self::driver::{Driver, Surroundings};
 use self::playout::Player;
-pub use self::clock::Clock;
 pub use self::recording::{RecordingOptions, expire_traces};
-pub use self::wire::{AudioSender, Call, CallOver, CommandRefused, Commands, FRAME_MS, FrameReceiver, OutFrame, WireProfile};
+pub use self::wire::{
+    AudioSender, Call, CallOver, CommandRefused, Commands, FRAME_MS, FrameReceiver, OutFrame, WireProfile,
+};
 use crate::call::{Settings, SettingsError};
 use crate::id::SessionId;
 use crate::metrics::Metrics;
@@ -47,7 +49,11 @@ pub struct EngineOptions {
 impl Default for EngineOptions {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { max_sessions: 100, threads: cores.min(4), recording: None }
+        Self {
+            max_sessions: 100,
+            threads: cores.min(4),
+            recording: None,
+        }
     }
 }
 
@@ -85,7 +91,10 @@ struct Inner {
 
 impl fmt::Debug for Engine {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Engine").field("live", &self.live()).finish_non_exhaustive()
+        formatter
+            .debug_struct("Engine")
+            .field("live", &self.live())
+            .finish_non_exhaustive()
     }
 }
 
@@ -181,9 +190,12 @@ impl Engine {
             return Err(Refused::Draining);
         }
         let max = self.inner.options.max_sessions;
-        let taken = self.inner.live.fetch_update(Ordering::AcqRel, Ordering::Acquire, |live| {
-            if live < max { Some(live + 1) } else { None }
-        });
+        let taken = self
+            .inner
+            .live
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |live| {
+                if live < max { Some(live + 1) } else { None }
+            });
         if taken.is_err() {
             self.inner.metrics.session_refused("full");
             return Err(Refused::Full(max));
@@ -206,9 +218,7 @@ impl Engine {
         self.inner.drain.send_replace(Some(within_ms));
         let mut ended = self.inner.ended.subscribe();
         // A little more than what the sessions were told, so that they can say goodbye.
-        let all_gone = async {
-            while self.live() > 0 && ended.changed().await.is_ok() {}
-        };
+        let all_gone = async { while self.live() > 0 && ended.changed().await.is_ok() {} };
         let _ = tokio::time::timeout(within + Duration::from_millis(500), all_gone).await;
         self.live()
     }

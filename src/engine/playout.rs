@@ -46,7 +46,11 @@ struct Track {
 impl Track {
     /// Drops clauses at the front that have been played to their end.
     fn skip_finished(&mut self) {
-        while self.clauses.front().is_some_and(|clause| clause.done && clause.pcm.is_empty()) {
+        while self
+            .clauses
+            .front()
+            .is_some_and(|clause| clause.done && clause.pcm.is_empty())
+        {
             self.clauses.pop_front();
         }
     }
@@ -130,12 +134,21 @@ impl Player {
     }
 
     fn clause(&mut self, id: SynthesisId) -> Option<&mut Clause> {
-        self.tracks.iter_mut().flat_map(|track| &mut track.clauses).find(|clause| clause.id == id)
+        self.tracks
+            .iter_mut()
+            .flat_map(|track| &mut track.clauses)
+            .find(|clause| clause.id == id)
     }
 
     /// A place for the audio of `id`, behind the response's earlier clauses.
     pub(super) fn begin(&mut self, id: SynthesisId, response: ResponseId) {
-        let clause = Clause { id, pcm: VecDeque::new(), resampler: None, made: 0, done: false };
+        let clause = Clause {
+            id,
+            pcm: VecDeque::new(),
+            resampler: None,
+            made: 0,
+            done: false,
+        };
         if let Some(track) = self.track(response) {
             track.clauses.push_back(clause);
             return;
@@ -258,7 +271,10 @@ impl Player {
     fn heard(&self, track: &Track, now: Time) -> u64 {
         let Some(due) = track.last_due else { return 0 };
         let left = (due + FRAME).since(now);
-        let left = u64::try_from(left.as_nanos()).unwrap_or(u64::MAX).saturating_mul(u64::from(self.rate.hz())) / 1_000_000_000;
+        let left = u64::try_from(left.as_nanos())
+            .unwrap_or(u64::MAX)
+            .saturating_mul(u64::from(self.rate.hz()))
+            / 1_000_000_000;
         track.sent.saturating_sub(left.min(self.frame as u64))
     }
 
@@ -282,7 +298,12 @@ impl Player {
             };
             if self.tracks[index].exhausted() {
                 let track = self.tracks.swap_remove(index);
-                events.push((response, PlayoutEvent::Finished { heard: self.position(track.sent) }));
+                events.push((
+                    response,
+                    PlayoutEvent::Finished {
+                        heard: self.position(track.sent),
+                    },
+                ));
                 self.playing = None;
                 self.pacer.stop();
                 return;
@@ -320,7 +341,12 @@ impl Player {
                 events.push((response, PlayoutEvent::Started));
             } else if frames.is_multiple_of(FRAMES_PER_REPORT) {
                 let heard = sent.saturating_sub(filled as u64);
-                events.push((response, PlayoutEvent::Heard { until: self.position(heard) }));
+                events.push((
+                    response,
+                    PlayoutEvent::Heard {
+                        until: self.position(heard),
+                    },
+                ));
             }
         }
     }
@@ -372,5 +398,189 @@ fn apply_gain(pcm: &mut [i16], from: u16, to: u16) {
         let gain = from + (to - from) * index / length;
         // At most 32768 · 1000, divided by 1000: it fits again.
         *sample = i16::try_from(i32::from(*sample) * gain / 1000).unwrap_or(i16::MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use super::super::clock::Clock;
+    use super::super::wire::{Call, connect};
+    use super::*;
+    use crate::id::SessionId;
+
+    const RESPONSE: ResponseId = ResponseId::new(1);
+
+    struct Stage {
+        player: Player,
+        port: Port,
+        call: Call,
+        events: Vec<PlayoutEvent>,
+        heard: Vec<i16>,
+        due: Vec<u64>,
+    }
+
+    fn at(millis: u64) -> Time {
+        Time::from_millis(millis)
+    }
+
+    impl Stage {
+        fn new() -> Self {
+            let (call, port) = connect(SessionId::new(1), Clock::start());
+            let player = Player::new(SampleRate::Hz16000);
+            Self {
+                player,
+                port,
+                call,
+                events: Vec::new(),
+                heard: Vec::new(),
+                due: Vec::new(),
+            }
+        }
+
+        /// A clause of `millis` with samples of this value, complete.
+        fn clause(&mut self, id: u64, millis: usize, value: i16) {
+            let id = SynthesisId::new(id);
+            self.player.begin(id, RESPONSE);
+            self.player.audio(id, &vec![value; millis * 16], 16_000).unwrap();
+            self.player.done(id);
+        }
+
+        /// Lets the time run from `from` to `to` in steps of a millisecond.
+        fn run(&mut self, from: u64, to: u64) {
+            let mut context = Context::from_waker(Waker::noop());
+            for millis in from..to {
+                let mut events = Vec::new();
+                self.player.tick(at(millis), &mut self.port, &mut events);
+                self.events.extend(events.into_iter().map(|(_, event)| event));
+                while let Poll::Ready(Some(frame)) = self.call.frames.poll_recv(&mut context) {
+                    self.heard.extend_from_slice(frame.pcm());
+                    self.due.push(frame.due.as_millis());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn clauses_follow_one_another_without_a_gap() {
+        let mut stage = Stage::new();
+        // 50 ms is no whole number of frames: the second clause begins within one.
+        stage.clause(1, 50, 100);
+        stage.clause(2, 50, 200);
+        stage.player.finish(RESPONSE);
+        stage.player.play(RESPONSE, at(7));
+        stage.run(0, 300);
+        let expected = [vec![100; 800], vec![200; 800]].concat();
+        assert_eq!(stage.heard, expected);
+        assert_eq!(stage.due, [7, 27, 47, 67, 87]);
+        let heard = Samples::from_millis(100);
+        assert_eq!(stage.events, [PlayoutEvent::Started, PlayoutEvent::Finished { heard }]);
+    }
+
+    #[test]
+    fn nothing_is_played_before_play() {
+        let mut stage = Stage::new();
+        stage.clause(1, 100, 1);
+        stage.run(0, 100);
+        assert!(stage.heard.is_empty());
+    }
+
+    #[test]
+    fn a_synthesiser_that_falls_behind_makes_a_pause_not_a_hole_in_a_frame() {
+        let mut stage = Stage::new();
+        let id = SynthesisId::new(1);
+        stage.player.begin(id, RESPONSE);
+        stage.player.audio(id, &[5; 400], 16_000).unwrap();
+        stage.player.play(RESPONSE, at(0));
+        stage.run(0, 100);
+        assert_eq!(stage.heard.len(), 320, "half a frame waits");
+        assert_eq!(stage.events[1], PlayoutEvent::Underrun { at: Samples::new(320) });
+        stage.player.audio(id, &[5; 240], 16_000).unwrap();
+        stage.player.done(id);
+        stage.player.finish(RESPONSE);
+        stage.player.resume(at(100));
+        stage.run(100, 200);
+        assert_eq!(stage.heard, vec![5; 640]);
+        assert_eq!(stage.due, [0, 100]);
+        assert_eq!(
+            stage.events.last(),
+            Some(&PlayoutEvent::Finished {
+                heard: Samples::new(640)
+            })
+        );
+    }
+
+    #[test]
+    fn stopping_is_silent_at_once_and_says_what_was_heard() {
+        let mut stage = Stage::new();
+        stage.clause(1, 1_000, 9);
+        stage.player.finish(RESPONSE);
+        stage.player.play(RESPONSE, at(0));
+        stage.run(0, 110);
+        assert_eq!(stage.heard.len(), 6 * 320);
+        let event = stage.player.stop(RESPONSE, at(110));
+        // Six frames are out; the sixth was due at 100 ms, and half of it has been heard.
+        let (sent, heard) = (Samples::from_millis(120), Samples::from_millis(110));
+        assert_eq!(event, PlayoutEvent::Stopped { sent, heard });
+        stage.run(110, 400);
+        assert_eq!(stage.heard.len(), 6 * 320);
+    }
+
+    #[test]
+    fn what_the_wire_has_not_taken_is_flushed() {
+        let mut stage = Stage::new();
+        stage.clause(1, 1_000, 9);
+        stage.player.play(RESPONSE, at(0));
+        for millis in 0..60 {
+            stage.player.tick(at(millis), &mut stage.port, &mut Vec::new());
+        }
+        stage.player.stop(RESPONSE, at(60));
+        stage.port.flush();
+        stage.run(60, 200);
+        assert!(stage.heard.is_empty());
+    }
+
+    #[test]
+    fn ducking_ramps_over_a_frame() {
+        let mut stage = Stage::new();
+        stage.clause(1, 60, 1_000);
+        stage.player.finish(RESPONSE);
+        stage.player.play(RESPONSE, at(0));
+        stage.run(0, 10);
+        stage.player.set_gain(250);
+        stage.run(10, 100);
+        assert_eq!(stage.heard[319], 1_000);
+        assert_eq!(stage.heard[320], 1_000);
+        assert!(stage.heard[320..640].windows(2).all(|pair| pair[0] >= pair[1]));
+        assert_eq!(stage.heard[640], 250);
+    }
+
+    #[test]
+    fn other_rates_are_converted_and_counted_at_the_session_rate() {
+        let (_call, mut port) = connect(SessionId::new(1), Clock::start());
+        let mut player = Player::new(SampleRate::Hz48000);
+        let id = SynthesisId::new(1);
+        player.begin(id, RESPONSE);
+        player.audio(id, &[0; 8_000], 8_000).unwrap();
+        let length = player.done(id).as_millis();
+        assert!((995..=1_020).contains(&length), "{length} ms of one second");
+        assert_eq!(player.audio(id, &[0; 10], 11_025), Err(UnplayableRate(11_025)));
+        player.finish(RESPONSE);
+        player.play(RESPONSE, at(0));
+        let mut events = Vec::new();
+        for millis in 0..1_200 {
+            player.tick(at(millis), &mut port, &mut events);
+        }
+        assert!(matches!(events.last(), Some((_, PlayoutEvent::Finished { heard })) if heard.as_millis() == length));
+    }
+
+    #[test]
+    fn a_response_without_a_clause_is_over_at_once() {
+        let mut stage = Stage::new();
+        stage.player.finish(RESPONSE);
+        stage.player.play(RESPONSE, at(0));
+        stage.run(0, 5);
+        assert_eq!(stage.events, [PlayoutEvent::Finished { heard: Samples::ZERO }]);
     }
 }

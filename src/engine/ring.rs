@@ -82,7 +82,12 @@ mod tests {
         let mut expected = VecDeque::new();
         let mut next = 0i16;
         for round in 0..500 {
-            let chunk: Vec<i16> = (0..37 + round % 5).map(|_| { next = next.wrapping_add(1); next }).collect();
+            let chunk: Vec<i16> = (0..37 + round % 5)
+                .map(|_| {
+                    next = next.wrapping_add(1);
+                    next
+                })
+                .collect();
             expected.extend(&chunk);
             ring.push(&chunk);
             let keep = ring.end().saturating_sub(at(300));
@@ -123,6 +128,10 @@ mod tests {
         let mut ring = AudioRing::new(at(1_000_000));
         ring.push(&vec![0; 480_000]);
         ring.keep_from(ring.end());
-        assert!(ring.samples.capacity() <= 2 * KEEP_CAPACITY, "{}", ring.samples.capacity());
+        assert!(
+            ring.samples.capacity() <= 2 * KEEP_CAPACITY,
+            "{}",
+            ring.samples.capacity()
+        );
     }
 }

@@ -149,7 +149,11 @@ impl AudioSender {
             }
             let taken = self.push(rest);
             rest = &rest[taken..];
-            if rest.is_empty() { Poll::Ready(Ok(())) } else { Poll::Pending }
+            if rest.is_empty() {
+                Poll::Ready(Ok(()))
+            } else {
+                Poll::Pending
+            }
         })
         .await
     }
@@ -281,12 +285,24 @@ pub(super) fn connect(id: SessionId, clock: Clock) -> (Call, Port) {
     let (events_in, events_out) = mpsc::channel(EVENT_CAPACITY);
     let call = Call {
         id,
-        audio: AudioSender { ring: audio_in, shared: Arc::clone(&shared) },
+        audio: AudioSender {
+            ring: audio_in,
+            shared: Arc::clone(&shared),
+        },
         commands: Commands(commands_in),
         events: events_out,
-        frames: FrameReceiver { ring: frames_out, shared: Arc::clone(&shared) },
+        frames: FrameReceiver {
+            ring: frames_out,
+            shared: Arc::clone(&shared),
+        },
         clock,
     };
-    let port = Port { commands: commands_out, events: events_in, audio: audio_out, frames: frames_in, shared };
+    let port = Port {
+        commands: commands_out,
+        events: events_in,
+        audio: audio_out,
+        frames: frames_in,
+        shared,
+    };
     (call, port)
 }

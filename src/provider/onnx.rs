@@ -122,7 +122,7 @@ pub fn runtime(places: &Places) -> Result<Environment, RuntimeError> {
     };
     // What `ort` takes for impossible, it asserts: a library that exports the right symbol and answers null.
     let started = panic::catch_unwind(AssertUnwindSafe(|| {
-        let builder = ort::init_from(&path).map_err(|error| error.to_string())?;
+        let builder = ort::init_from(&path).map_err(|error| words(&error))?;
         builder
             .with_name("repartee")
             .with_telemetry(false)
@@ -136,6 +136,17 @@ pub fn runtime(places: &Places) -> Result<Environment, RuntimeError> {
     tracing::info!(library = %path.display(), "onnxruntime is loaded");
     *runtime = Some(environment.clone());
     Ok(environment)
+}
+
+/// What the loader says; `ort` leaves the cause out.
+fn words(error: &ort::LoadDynamicError) -> String {
+    match error {
+        ort::LoadDynamicError::Dlopen { error, .. } => {
+            let cause = std::error::Error::source(error);
+            cause.map_or_else(|| error.to_string(), ToString::to_string)
+        }
+        other => other.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -190,14 +201,20 @@ mod tests {
         let data = tempfile::tempdir().expect("a directory");
         let file = data.path().join("libonnxruntime.so");
         fs::write(&file, b"not a library").expect("a file");
-        // Another test may have loaded a real one already; then the process keeps it.
-        let text = match runtime(&Places {
-            library: Some(file),
-            data: data.path().to_owned(),
-        }) {
-            Ok(_) => return,
-            Err(error) => error.to_string(),
-        };
-        assert!(text.contains("libonnxruntime.so can't serve"), "{text}");
+        // The second is a library, but another one.
+        for library in [file, PathBuf::from("/lib/x86_64-linux-gnu/libm.so.6")] {
+            if !library.is_file() {
+                continue;
+            }
+            let name = library.clone();
+            let loaded = runtime(&Places {
+                library: Some(library),
+                data: data.path().to_owned(),
+            });
+            // Another test may have loaded a real one already; then the process keeps it.
+            let Err(error) = loaded else { return };
+            assert!(matches!(error, RuntimeError::Unusable { .. }), "{error}");
+            println!("{}: {error}", name.display());
+        }
     }
 }

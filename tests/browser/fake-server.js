@@ -96,6 +96,7 @@ class Call {
     let peak = 0;
     for (let at = 0; at + 1 < data.length; at += 2) peak = Math.max(peak, Math.abs(data.readInt16LE(at)) / 32768);
     this.#clockMs += FRAME_MS;
+    this.#options.heard.push(peak);
     const loud = peak >= LOUD;
     this.#loudMs = loud ? this.#loudMs + FRAME_MS : 0;
     if (!this.#turn) {
@@ -204,10 +205,14 @@ class Call {
 /**
  * Starts the server on loopback.
  * @param {{ port?: number, token?: string }} [options]
- * @returns {Promise<{ url: string, controls: any[], close: () => Promise<void> }>} `controls` are those received so far
+ * @returns {Promise<{ url: string, controls: any[], heard: number[], close: () => Promise<void> }>} `controls` are those
+ *   received so far, `heard` holds the largest magnitude of each frame received so far
  */
 export async function startFakeServer({ port = 0, token } = {}) {
+  /** @type {any[]} */
   const controls = [];
+  /** @type {number[]} */
+  const heard = [];
   const server = createServer(async (request, response) => {
     const path = new URL(request.url ?? "/", "http://localhost").pathname;
     const name = normalize(path === "/" ? "/index.html" : path).slice(1);
@@ -225,12 +230,13 @@ export async function startFakeServer({ port = 0, token } = {}) {
     }
   });
   const sockets = new WebSocketServer({ server, path: "/v1/session" });
-  sockets.on("connection", (socket) => new Call(socket, { controls, token }));
+  sockets.on("connection", (socket) => new Call(socket, { controls, heard, token }));
   await new Promise((resolve) => server.listen(port, "127.0.0.1", () => resolve(undefined)));
   const address = /** @type {import("node:net").AddressInfo} */ (server.address());
   return {
     url: `http://127.0.0.1:${address.port}/`,
     controls,
+    heard,
     async close() {
       for (const socket of sockets.clients) socket.terminate();
       sockets.close();

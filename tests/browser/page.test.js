@@ -135,6 +135,27 @@ test("a typed turn is answered, and its reply can be stopped", async () => {
   });
 });
 
+test("a muted microphone sends silence at the same pace", async () => {
+  const talking = join(folder, "talking.wav");
+  await writeFile(talking, writeWav(RATE, splice(RATE, [voice(60)])));
+  await withPage({ browser: { microphone: talking } }, async ({ server, page }) => {
+    await page.goto(server.url);
+    await page.click("#mic");
+    await page.waitForSelector('body[data-phase="hearing"]', WAIT);
+    await page.keyboard.press("m");
+    assert.equal(await page.locator("body").getAttribute("data-microphone"), "muted");
+    await page.waitForTimeout(300);
+    const before = server.heard.length;
+    await page.waitForTimeout(1000);
+    const frames = server.heard.slice(before);
+    assert.ok(Math.abs(frames.length - 50) < 15, `${frames.length} frames in a second`);
+    assert.ok(Math.max(...frames) < 0.001, "they are silent");
+    await page.click("#mute");
+    await page.waitForTimeout(500);
+    assert.ok(Math.max(...server.heard.slice(-10)) > 0.02, "and the voice is back afterwards");
+  });
+});
+
 test("settings are sent, kept, and sent again", async () => {
   await withPage({}, async ({ server, browser, page }) => {
     await page.goto(server.url);

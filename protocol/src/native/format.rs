@@ -8,6 +8,7 @@ use serde::de::{Error, Unexpected};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::ErrorCode;
+use crate::rtp::{OPUS_CLOCK, payload_type};
 
 /// How samples are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -203,13 +204,14 @@ impl AudioFormat {
         }
     }
 
-    /// The RTP payload type of this codec on this wire: the static ones of RFC 3551 §6, else those of [`payload_type`].
+    /// The RTP payload type of this codec on this wire: the static ones of RFC 3551 §6, else those that this wire gives
+    /// to the dynamic formats.
     #[must_use]
     pub const fn payload_type(&self) -> u8 {
         match self.codec {
             Codec::Pcmu => payload_type::PCMU,
             Codec::Pcma => payload_type::PCMA,
-            Codec::Pcm16 => payload_type::L16,
+            Codec::Pcm16 => payload_type::L16_DYNAMIC,
             Codec::Opus => payload_type::OPUS,
         }
     }
@@ -218,7 +220,7 @@ impl AudioFormat {
     #[must_use]
     pub const fn rtp_clock(&self) -> u32 {
         match self.codec {
-            Codec::Opus => 48_000,
+            Codec::Opus => OPUS_CLOCK,
             Codec::Pcm16 | Codec::Pcmu | Codec::Pcma => self.rate.hertz(),
         }
     }
@@ -245,22 +247,6 @@ impl AudioFormat {
 
 /// Milliseconds of audio in each binary message that the server sends.
 pub const FRAME_MS: u32 = 20;
-
-/// RTP payload types of this wire.
-pub mod payload_type {
-    /// G.711 µ-law (RFC 3551).
-    pub const PCMU: u8 = 0;
-    /// G.711 A-law (RFC 3551).
-    pub const PCMA: u8 = 8;
-    /// Comfort noise (RFC 3389).
-    pub const COMFORT_NOISE: u8 = 13;
-    /// 16-bit samples, big-endian, at the rate of `hello`: the first dynamic type.
-    pub const L16: u8 = 96;
-    /// Telephone keys (RFC 4733): the number that telephony uses by custom.
-    pub const TELEPHONE_EVENT: u8 = 101;
-    /// Opus (RFC 7587): the number that browsers use.
-    pub const OPUS: u8 = 111;
-}
 
 /// An audio format, as it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -27,7 +27,7 @@
 //! | `raw` | `opus` | one packet (RFC 6716), 2.5 to 120 ms | one packet of 20 ms |
 //! | `rtp` | any | one whole RTP packet (RFC 3550): header, then the payload | the same, of 20 ms |
 //!
-//! Payload types are those of [`payload_type`]: `pcmu` 0, `pcma` 8, comfort noise 13, `pcm16` 96 (L16, big-endian), telephone keys
+//! Payload types are those of [`payload_type`](crate::rtp::payload_type): `pcmu` 0, `pcma` 8, comfort noise 13, `pcm16` 96 (L16, big-endian), telephone keys
 //! 101 (RFC 4733), `opus` 111 (timestamps at 48000). In RTP the client's packets may be reordered, doubled or lost, and its SSRC
 //! may change; the server's own SSRC stands in `ready` and stays.
 //!
@@ -56,7 +56,7 @@ pub use event::{
     ResponseStatus, ResponseText, SpeechStarted, SpeechStopped, StageTime, Status, ToolCall, Transcript, TurnReport,
     Updated, parse_event,
 };
-pub use format::{AudioFormat, Codec, EffectiveFormat, FRAME_MS, Framing, Rate, RtpFormat, payload_type};
+pub use format::{AudioFormat, Codec, EffectiveFormat, FRAME_MS, Framing, Rate, RtpFormat};
 pub use read::{MAX_DEPTH, parse_control};
 pub use settings::{
     BargeIn, BargeInUpdate, Endpointing, EndpointingUpdate, MAX_TOOLS, Settings, SettingsUpdate, Speech, SpeechUpdate,

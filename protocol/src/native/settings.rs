@@ -124,6 +124,9 @@ pub struct BargeInUpdate {
 }
 
 /// A change of settings; what is absent (or null) stays. It holds from the next turn or response on.
+///
+/// A bound that isn't named follows the value that is: `silence_ms` above `max_silence_ms` raises that, below `eager_ms`
+/// lowers that, and `start_threshold` below `stop_threshold` lowers that. `updated` tells what came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct SettingsUpdate {

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use crate::backend::Backend;
 use crate::call::BackendKind;
 use crate::config::{Config, LlmBackend, Mode, VadBackend};
+use crate::id::Generation;
 use crate::pii::Pii;
 use crate::provider::onnx::Places;
 use crate::provider::openai::{self, OpenaiBackend, OpenaiOptions};
@@ -31,9 +32,18 @@ impl Backends {
         registry.mark_missing(BackendKind::Turn, "this version has no turn model".to_owned());
         loading.spawn_blocking({
             let (config, registry) = (config.clone(), Arc::clone(&registry));
-            move || load_vad(&config, &registry)
+            move || {
+                let loaded = load_vad(&config, registry.next_generation());
+                settle(&registry, BackendKind::Vad, loaded);
+            }
         });
-        loading.spawn(load_llm(config.clone(), Arc::clone(&registry)));
+        loading.spawn({
+            let (config, registry) = (config.clone(), Arc::clone(&registry));
+            async move {
+                let loaded = load_llm(&config, registry.next_generation()).await;
+                settle(&registry, BackendKind::Llm, loaded);
+            }
+        });
         Self { loading }
     }
 
@@ -44,32 +54,64 @@ impl Backends {
     }
 }
 
+/// Lets what was loaded serve, or tells why nothing does.
+fn settle(registry: &Registry, kind: BackendKind, loaded: Result<Backend, String>) {
+    match loaded {
+        // At the start there is nothing that it replaces.
+        Ok(backend) => drop(registry.install(backend)),
+        Err(reason) => registry.mark_missing(kind, reason),
+    }
+}
+
 /// The folder that the set-up fills: as configured, else `.repartee` here, else the one beside the build that this program
 /// came out of.
 pub(super) fn data_folder(config: &Config) -> PathBuf {
     let beside_build = || {
         let program = std::env::current_exe().ok()?;
-        program.ancestors().map(|folder| folder.join(".repartee")).find(|folder| folder.is_dir())
+        program
+            .ancestors()
+            .map(|folder| folder.join(".repartee"))
+            .find(|folder| folder.is_dir())
     };
     let here = PathBuf::from(".repartee");
-    config.paths.home.clone().unwrap_or_else(|| if here.is_dir() { here } else { beside_build().unwrap_or(here) })
+    config.paths.home.clone().unwrap_or_else(|| {
+        if here.is_dir() {
+            here
+        } else {
+            beside_build().unwrap_or(here)
+        }
+    })
 }
 
-fn load_vad(config: &Config, registry: &Registry) {
-    let generation = registry.next_generation();
+fn load_vad(config: &Config, generation: Generation) -> Result<Backend, String> {
     let webrtc = || Backend::Vad(Arc::new(WebrtcVadBackend::new(Aggressiveness::Aggressive, generation)));
     if config.vad.backend == VadBackend::Webrtc {
-        return registry.install(webrtc());
+        return Ok(webrtc());
     }
-    let places = Places { library: config.paths.onnxruntime.clone(), data: data_folder(config) };
-    let model = config.paths.models.as_deref().map(silero_model).filter(|path| path.is_file());
-    match SileroBackend::load(&SileroOptions { places, model, ungated: false }, generation) {
-        Ok(silero) => registry.install(Backend::Vad(Arc::new(silero))),
+    let places = Places {
+        library: config.paths.onnxruntime.clone(),
+        data: data_folder(config),
+    };
+    let model = config
+        .paths
+        .models
+        .as_deref()
+        .map(silero_model)
+        .filter(|path| path.is_file());
+    match SileroBackend::load(
+        &SileroOptions {
+            places,
+            model,
+            ungated: false,
+        },
+        generation,
+    ) {
+        Ok(silero) => Ok(Backend::Vad(Arc::new(silero))),
         Err(error) if config.vad.backend == VadBackend::Auto => {
             tracing::warn!("using WebRTC's detector alone, which mistakes more noise for speech: {error}");
-            registry.install(webrtc());
+            Ok(webrtc())
         }
-        Err(error) => registry.mark_missing(BackendKind::Vad, error.to_string()),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -77,38 +119,46 @@ fn silero_model(models: &Path) -> PathBuf {
     models.join(crate::provider::silero::MODEL_FILE)
 }
 
-async fn load_llm(config: Config, registry: Arc<Registry>) {
-    let generation = registry.next_generation();
+async fn load_llm(config: &Config, generation: Generation) -> Result<Backend, String> {
     let parrot = || Backend::Llm(Arc::new(ParrotBackend::new(generation)));
     let wanted = match (config.llm.backend, config.mode) {
         (LlmBackend::None, _) => {
-            let reason = "switched off by llm.backend = \"none\"; clients supply the replies";
-            return registry.mark_missing(BackendKind::Llm, reason.to_owned());
+            return Err("switched off by llm.backend = \"none\"; clients supply the replies".to_owned());
         }
-        (LlmBackend::Parrot, _) | (LlmBackend::Auto, Mode::Minimal) => return registry.install(parrot()),
+        (LlmBackend::Parrot, _) | (LlmBackend::Auto, Mode::Minimal) => return Ok(parrot()),
         (wanted, _) => wanted,
     };
     let api_key = config.llm.api_key.as_ref().map(|key| Pii::new(key.expose().to_owned()));
     // A server that somebody named may be far away or asleep; those of this machine answer at once or aren't there.
     let (candidates, limit) = match &config.llm.url {
         Some(base) => {
-            let server = openai::Server { name: "configured".to_owned(), base: base.clone(), api_key: api_key.clone() };
+            let server = openai::Server {
+                name: "configured".to_owned(),
+                base: base.clone(),
+                api_key: api_key.clone(),
+            };
             (vec![server], Duration::from_secs(3))
         }
         None => (Vec::new(), openai::PROBE_TIMEOUT),
     };
     let found = openai::detect(&candidates, limit).await;
-    let base = found.as_ref().map(|found| found.server.base.clone()).or_else(|| config.llm.url.clone());
-    let model = config.llm.model.clone().or_else(|| found.and_then(|found| found.models.first().cloned()));
+    let base = found
+        .as_ref()
+        .map(|found| found.server.base.clone())
+        .or_else(|| config.llm.url.clone());
+    let model = config
+        .llm
+        .model
+        .clone()
+        .or_else(|| found.and_then(|found| found.models.first().cloned()));
     let (Some(base), Some(model)) = (base, model) else {
         if wanted == LlmBackend::Openai || config.mode == Mode::Full {
-            let reason = match &config.llm.url {
+            return Err(match &config.llm.url {
                 Some(url) => format!("{url} doesn't name its models; name one with --llm-model"),
-                None => "no OpenAI-compatible server answers on this machine; start Ollama, or name one with --llm-url".to_owned(),
-            };
-            return registry.mark_missing(BackendKind::Llm, reason);
+                None => "no OpenAI-compatible server answers here; start Ollama, or name one with --llm-url".to_owned(),
+            });
         }
-        return registry.install(parrot());
+        return Ok(parrot());
     };
     let options = OpenaiOptions {
         api_key,
@@ -117,7 +167,7 @@ async fn load_llm(config: Config, registry: Arc<Registry>) {
         ..OpenaiOptions::new(&base, &model)
     };
     match OpenaiBackend::new(options, generation, Handle::current()) {
-        Ok(backend) => registry.install(Backend::Llm(Arc::new(backend))),
-        Err(error) => registry.mark_missing(BackendKind::Llm, error.to_string()),
+        Ok(backend) => Ok(Backend::Llm(Arc::new(backend))),
+        Err(error) => Err(error.to_string()),
     }
 }

@@ -55,10 +55,17 @@ pub(super) fn run(arguments: &ServeArguments) -> Result<ExitCode, Failure> {
         tracing::warn!("{warning}");
     }
     // Wires, workers' links and HTTP: two threads carry thousands of sessions' messages; sessions have their own.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let (server, started) = start(&loaded).await?;
-        println!("repartee {} on http://{}/ (the talk page)", env!("CARGO_PKG_VERSION"), server.address);
+        println!(
+            "repartee {} on http://{}/ (the talk page)",
+            env!("CARGO_PKG_VERSION"),
+            server.address
+        );
         let told = tokio::spawn(tell_readiness(Arc::clone(server.engine.registry()), started));
         let signal = wait_for_signal().await;
         told.abort();
@@ -103,12 +110,15 @@ async fn start(loaded: &Loaded) -> Result<(Server, tokio::time::Instant), Failur
         expire_after: Duration::from_secs(u64::from(config.trace.expire_days) * 86_400),
     });
     if let Some(recording) = &recording {
-        expire_traces(recording).map_err(|error| {
-            Failure(format!("can't keep traces in {}: {error}", recording.folder.display()))
-        })?;
+        expire_traces(recording)
+            .map_err(|error| Failure(format!("can't keep traces in {}: {error}", recording.folder.display())))?;
     }
     let registry = Arc::new(Registry::default());
-    let options = EngineOptions { max_sessions: config.server.max_sessions, recording, ..EngineOptions::default() };
+    let options = EngineOptions {
+        max_sessions: config.server.max_sessions,
+        recording,
+        ..EngineOptions::default()
+    };
     let engine = Engine::new(options, Arc::clone(&registry), Arc::new(Metrics::default()));
     let backends = Backends::start(config, registry);
     let native = NativeOptions {
@@ -133,7 +143,17 @@ async fn start(loaded: &Loaded) -> Result<(Server, tokio::time::Instant), Failur
         }
     });
     let drain_within = Duration::from_millis(u64::from(config.server.drain_timeout_ms));
-    Ok((Server { address, engine, backends, stop_listening, listening, drain_within }, started))
+    Ok((
+        Server {
+            address,
+            engine,
+            backends,
+            stop_listening,
+            listening,
+            drain_within,
+        },
+        started,
+    ))
 }
 
 impl Server {
@@ -157,14 +177,17 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
             };
             let next = address.port().checked_add(1).unwrap_or(8080);
             let other = SocketAddr::new(address.ip(), next);
-            Failure(format!("{address} is in use by {who}: stop it, or choose another port with --listen {other}"))
+            Failure(format!(
+                "{address} is in use by {who}: stop it, or choose another port with --listen {other}"
+            ))
         }
-        std::io::ErrorKind::PermissionDenied => {
-            Failure(format!("{address} may not be opened: ports below 1024 need rights; try --listen 127.0.0.1:8080"))
-        }
-        std::io::ErrorKind::AddrNotAvailable => {
-            Failure(format!("{address} is no address of this machine; try --listen 127.0.0.1:{}", address.port()))
-        }
+        std::io::ErrorKind::PermissionDenied => Failure(format!(
+            "{address} may not be opened: ports below 1024 need rights; try --listen 127.0.0.1:8080"
+        )),
+        std::io::ErrorKind::AddrNotAvailable => Failure(format!(
+            "{address} is no address of this machine; try --listen 127.0.0.1:{}",
+            address.port()
+        )),
         _ => Failure(format!("can't listen on {address}: {error}")),
     })
 }
@@ -176,7 +199,10 @@ fn is_repartee(address: SocketAddr) -> bool {
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(300))?;
         stream.set_read_timeout(patience)?;
         stream.set_write_timeout(patience)?;
-        write!(stream, "GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+        write!(
+            stream,
+            "GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+        )?;
         let mut answer = [0; 1_024];
         let mut length = 0;
         while length < answer.len() {
@@ -195,7 +221,9 @@ async fn tell_readiness(registry: Arc<Registry>, started: tokio::time::Instant) 
     let mut parts = Vec::new();
     for kind in BackendKind::ALL {
         let mut slot = registry.subscribe(kind);
-        let Ok(settled) = slot.wait_for(|slot| !matches!(slot, Slot::Loading)).await else { return };
+        let Ok(settled) = slot.wait_for(|slot| !matches!(slot, Slot::Loading)).await else {
+            return;
+        };
         match &*settled {
             Slot::Ready(backend) => parts.push(format!("{kind} {}", backend.capabilities().name)),
             Slot::Missing { reason } if kind != BackendKind::Turn => parts.push(format!("no {kind} ({reason})")),
@@ -203,7 +231,11 @@ async fn tell_readiness(registry: Arc<Registry>, started: tokio::time::Instant) 
             Slot::Missing { .. } | Slot::Loading => {}
         }
     }
-    println!("ready after {:.2} s: {}", started.elapsed().as_secs_f64(), parts.join(", "));
+    println!(
+        "ready after {:.2} s: {}",
+        started.elapsed().as_secs_f64(),
+        parts.join(", ")
+    );
 }
 
 async fn wait_for_signal() -> &'static str {

@@ -50,15 +50,25 @@ impl Conversation {
     }
 
     fn of_turn(&mut self, turn: TurnId) -> &mut Exchange {
-        let index = self.exchanges.iter().position(|exchange| exchange.turn == Some(turn)).unwrap_or_else(|| {
-            self.exchanges.push(Exchange { turn: Some(turn), status: "unanswered", ..Exchange::default() });
-            self.exchanges.len() - 1
-        });
+        let index = self
+            .exchanges
+            .iter()
+            .position(|exchange| exchange.turn == Some(turn))
+            .unwrap_or_else(|| {
+                self.exchanges.push(Exchange {
+                    turn: Some(turn),
+                    status: "unanswered",
+                    ..Exchange::default()
+                });
+                self.exchanges.len() - 1
+            });
         &mut self.exchanges[index]
     }
 
     fn of_response(&mut self, response: ResponseId) -> Option<&mut Exchange> {
-        self.exchanges.iter_mut().find(|exchange| exchange.response == Some(response))
+        self.exchanges
+            .iter_mut()
+            .find(|exchange| exchange.response == Some(response))
     }
 
     /// Takes in an event.
@@ -75,14 +85,20 @@ impl Conversation {
                     self.awaiting_transcript = false;
                     self.unreported += 1;
                 }
-                transcript.text.expose().clone_into(&mut self.of_turn(transcript.turn).transcript);
+                transcript
+                    .text
+                    .expose()
+                    .clone_into(&mut self.of_turn(transcript.turn).transcript);
             }
             Event::ResponseStarted(started) => {
                 self.live_responses += 1;
                 if let Some(turn) = started.turn {
                     self.of_turn(turn).response = Some(started.response);
                 } else {
-                    self.exchanges.push(Exchange { response: Some(started.response), ..Exchange::default() });
+                    self.exchanges.push(Exchange {
+                        response: Some(started.response),
+                        ..Exchange::default()
+                    });
                 }
                 if let Some(exchange) = self.of_response(started.response) {
                     exchange.status = "open";

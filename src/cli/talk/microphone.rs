@@ -27,13 +27,22 @@ pub(super) fn open(rate: u32) -> Result<mpsc::Receiver<Vec<i16>>, Failure> {
             let _ = opened.send(Err(error));
         }
     });
-    outcome.recv().map_err(|_| Failure("the microphone's thread is gone".to_owned()))?.map_err(Failure)?;
+    outcome
+        .recv()
+        .map_err(|_| Failure("the microphone's thread is gone".to_owned()))?
+        .map_err(Failure)?;
     Ok(receiver)
 }
 
 fn start(rate: u32, frames: mpsc::Sender<Vec<i16>>) -> Result<cpal::Stream, String> {
-    let device = cpal::default_host().default_input_device().ok_or("there is no microphone")?;
-    let config = cpal::StreamConfig { channels: 1, sample_rate: rate, buffer_size: cpal::BufferSize::Default };
+    let device = cpal::default_host()
+        .default_input_device()
+        .ok_or("there is no microphone")?;
+    let config = cpal::StreamConfig {
+        channels: 1,
+        sample_rate: rate,
+        buffer_size: cpal::BufferSize::Default,
+    };
     let length = (rate / 50) as usize;
     let mut pending = Vec::with_capacity(length * 4);
     let stream = device

@@ -14,7 +14,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use repartee_protocol::native::{AudioFormat, Codec, Framing, Hello, Private, Rate, Request, Say, SettingsUpdate, StagesUpdate};
+use repartee_protocol::native::{
+    AudioFormat, Codec, Framing, Hello, Private, Rate, Request, Say, SettingsUpdate, StagesUpdate,
+};
 use serde::Serialize;
 
 use self::conversation::{Conversation, Exchange};
@@ -129,11 +131,19 @@ fn format(arguments: &TalkArguments) -> Result<AudioFormat, Failure> {
         FramingChoice::Raw => Framing::Raw,
         FramingChoice::Rtp => Framing::Rtp,
     };
-    Ok(AudioFormat { rate, framing, ..AudioFormat::of(codec) })
+    Ok(AudioFormat {
+        rate,
+        framing,
+        ..AudioFormat::of(codec)
+    })
 }
 
 fn rates_of(codec: Codec) -> String {
-    let rates: Vec<_> = Rate::ALL.into_iter().filter(|rate| codec.takes(*rate)).map(|rate| rate.hertz().to_string()).collect();
+    let rates: Vec<_> = Rate::ALL
+        .into_iter()
+        .filter(|rate| codec.takes(*rate))
+        .map(|rate| rate.hertz().to_string())
+        .collect();
     format!("it has {}", rates.join(", "))
 }
 
@@ -148,7 +158,9 @@ async fn talk(arguments: &TalkArguments) -> Result<ExitCode, Failure> {
         true => Some(serve::embed(&arguments.options).await?),
         false => None,
     };
-    let url = embedded.as_ref().map_or_else(|| arguments.url.clone(), |server| server.address.to_string());
+    let url = embedded
+        .as_ref()
+        .map_or_else(|| arguments.url.clone(), |server| server.address.to_string());
     let url = client::session_url(&url);
     let hello = Hello {
         token: arguments.token.as_deref().map(Private::from),
@@ -171,7 +183,11 @@ async fn talk(arguments: &TalkArguments) -> Result<ExitCode, Failure> {
     if let Some(server) = embedded {
         server.stop().await;
     }
-    Ok(if outcome.conversation.has_begun() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if outcome.conversation.has_begun() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn conclude(arguments: &TalkArguments, format: AudioFormat, outcome: &Outcome, show: &mut Show) {
@@ -188,19 +204,42 @@ fn conclude(arguments: &TalkArguments, format: AudioFormat, outcome: &Outcome, s
         let text = serde_json::to_string(&summary).expect("a summary has no map keys but strings");
         println!("{text}");
     } else {
-        show.end(&outcome.conversation, arguments.out.as_deref(), millis(outcome.reply.len()));
+        show.end(
+            &outcome.conversation,
+            arguments.out.as_deref(),
+            millis(outcome.reply.len()),
+        );
     }
 }
 
 /// `text`, spoken by the engine: a session of its own that only speaks.
 async fn spoken(url: &str, hello: Hello, text: &str) -> Result<Vec<i16>, Failure> {
-    let stages = StagesUpdate { stt: Some(false), llm: Some(false), tts: Some(true) };
-    let settings = SettingsUpdate { stages: Some(stages), ..SettingsUpdate::default() };
-    let hello = Hello { settings: Some(settings), ..hello };
+    let stages = StagesUpdate {
+        stt: Some(false),
+        llm: Some(false),
+        tts: Some(true),
+    };
+    let settings = SettingsUpdate {
+        stages: Some(stages),
+        ..SettingsUpdate::default()
+    };
+    let hello = Hello {
+        settings: Some(settings),
+        ..hello
+    };
     let say = Request::Say(Say::new(text));
-    let outcome = converse(url, hello, Source::Request(say), Duration::from_secs(10), &mut Show::silent()).await?;
+    let outcome = converse(
+        url,
+        hello,
+        Source::Request(say),
+        Duration::from_secs(10),
+        &mut Show::silent(),
+    )
+    .await?;
     if outcome.reply.is_empty() {
-        return Err(Failure("the engine has no voice to speak the text with; see `/ready` for the reason".to_owned()));
+        return Err(Failure(
+            "the engine has no voice to speak the text with; see `/ready` for the reason".to_owned(),
+        ));
     }
     Ok(outcome.reply)
 }
@@ -220,7 +259,12 @@ fn microphone(_: AudioFormat) -> Result<Source, Failure> {
 }
 
 fn write_wav(path: &Path, rate: u32, samples: &[i16]) -> Result<(), Failure> {
-    let spec = hound::WavSpec { channels: 1, sample_rate: rate, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: rate,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
     let write = || -> Result<(), hound::Error> {
         let mut writer = hound::WavWriter::create(path, spec)?;
         for sample in samples {
@@ -234,7 +278,11 @@ fn write_wav(path: &Path, rate: u32, samples: &[i16]) -> Result<(), Failure> {
 impl Conversation {
     /// The waterfall of the newest turn that has a report.
     fn waterfall(&self) -> String {
-        let report = self.exchanges.iter().rev().find_map(|exchange| exchange.report.as_ref());
+        let report = self
+            .exchanges
+            .iter()
+            .rev()
+            .find_map(|exchange| exchange.report.as_ref());
         let stages = report.iter().flat_map(|report| &report.stages);
         waterfall::waterfall(stages.map(|stage| (stage.stage.as_str(), stage.ms.as_f64())))
     }

@@ -48,8 +48,14 @@ pub enum RecordingError {
 /// # Errors
 /// See [`RecordingError`].
 pub fn read_recording(path: &Path, rate: u32) -> Result<Vec<i16>, RecordingError> {
-    let format_error = |reason: String| RecordingError::Format { path: path.to_owned(), reason };
-    let file = File::open(path).map_err(|source| RecordingError::Open { path: path.to_owned(), source })?;
+    let format_error = |reason: String| RecordingError::Format {
+        path: path.to_owned(),
+        reason,
+    };
+    let file = File::open(path).map_err(|source| RecordingError::Open {
+        path: path.to_owned(),
+        source,
+    })?;
     let stream = MediaSourceStream::new(Box::new(file), Default::default());
     let mut hint = Hint::new();
     if let Some(extension) = path.extension().and_then(|extension| extension.to_str()) {
@@ -58,7 +64,9 @@ pub fn read_recording(path: &Path, rate: u32) -> Result<Vec<i16>, RecordingError
     let mut format = symphonia::default::get_probe()
         .probe(&hint, stream, FormatOptions::default(), MetadataOptions::default())
         .map_err(|error| format_error(error.to_string()))?;
-    let track = format.default_track(TrackType::Audio).ok_or_else(|| format_error("no audio track".to_owned()))?;
+    let track = format
+        .default_track(TrackType::Audio)
+        .ok_or_else(|| format_error("no audio track".to_owned()))?;
     let track_id = track.id;
     let parameters = track
         .codec_params
@@ -90,7 +98,11 @@ pub fn read_recording(path: &Path, rate: u32) -> Result<Vec<i16>, RecordingError
         interleaved.resize(buffer.samples_interleaved(), f32::MID);
         buffer.copy_to_slice_interleaved(&mut interleaved);
         #[expect(clippy::cast_precision_loss, reason = "a handful of channels")]
-        mono.extend(interleaved.chunks_exact(channels).map(|frame| frame.iter().sum::<f32>() / channels as f32));
+        mono.extend(
+            interleaved
+                .chunks_exact(channels)
+                .map(|frame| frame.iter().sum::<f32>() / channels as f32),
+        );
         if mono.len() as u64 > LONGEST_SECONDS * u64::from(file_rate) {
             return Err(RecordingError::TooLong(path.to_owned()));
         }
@@ -98,7 +110,11 @@ pub fn read_recording(path: &Path, rate: u32) -> Result<Vec<i16>, RecordingError
     if mono.is_empty() || file_rate == 0 {
         return Err(RecordingError::Empty(path.to_owned()));
     }
-    let resampled = if file_rate == rate { mono } else { resample(&mono, file_rate, rate).map_err(format_error)? };
+    let resampled = if file_rate == rate {
+        mono
+    } else {
+        resample(&mono, file_rate, rate).map_err(format_error)?
+    };
     Ok(resampled.into_iter().map(to_pcm16).collect())
 }
 
@@ -110,8 +126,9 @@ fn resample(samples: &[f32], from: u32, to: u32) -> Result<Vec<f32>, String> {
     let mut output = vec![0.0; resampler.process_all_needed_output_len(samples.len())];
     let frames = output.len();
     let mut adapter = SequentialSlice::new_mut(&mut output, 1, frames).map_err(|error| error.to_string())?;
-    let (_, written) =
-        resampler.process_all_into_buffer(&input, &mut adapter, samples.len(), None).map_err(|error| error.to_string())?;
+    let (_, written) = resampler
+        .process_all_into_buffer(&input, &mut adapter, samples.len(), None)
+        .map_err(|error| error.to_string())?;
     output.truncate(written);
     Ok(output)
 }
@@ -126,7 +143,12 @@ mod tests {
     use super::*;
 
     fn write_wav(path: &Path, rate: u32, channels: u16, seconds: f32) {
-        let spec = hound::WavSpec { channels, sample_rate: rate, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
+        let spec = hound::WavSpec {
+            channels,
+            sample_rate: rate,
+            bits_per_sample: 16,
+            sample_format: hound::SampleFormat::Int,
+        };
         let mut writer = hound::WavWriter::create(path, spec).unwrap();
         for index in 0..(rate as f32 * seconds) as usize {
             let sample = (index as f32 * 440.0 * std::f32::consts::TAU / rate as f32).sin() * 10_000.0;
@@ -154,10 +176,20 @@ mod tests {
     fn what_is_no_recording_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let missing = folder.path().join("missing.wav");
-        assert!(read_recording(&missing, 16_000).unwrap_err().to_string().starts_with("can't open"));
+        assert!(
+            read_recording(&missing, 16_000)
+                .unwrap_err()
+                .to_string()
+                .starts_with("can't open")
+        );
         let text = folder.path().join("text.wav");
         std::fs::write(&text, "this is no sound at all, only some words in a file").unwrap();
-        assert!(read_recording(&text, 16_000).unwrap_err().to_string().contains("isn't audio"));
+        assert!(
+            read_recording(&text, 16_000)
+                .unwrap_err()
+                .to_string()
+                .contains("isn't audio")
+        );
         let empty = folder.path().join("empty.wav");
         write_wav(&empty, 16_000, 1, 0.0);
         assert!(matches!(read_recording(&empty, 16_000), Err(RecordingError::Empty(_))));

@@ -24,7 +24,12 @@ pub(super) struct Show {
 
 impl Show {
     pub(super) const fn new(quiet: bool, terminal: bool) -> Self {
-        Self { quiet, terminal, partial: false, reply: false }
+        Self {
+            quiet,
+            terminal,
+            partial: false,
+            reply: false,
+        }
     }
 
     pub(super) const fn silent() -> Self {
@@ -65,7 +70,11 @@ impl Show {
             })
             .collect();
         let (grey, plain) = (self.colour(GREY), self.colour(PLAIN));
-        self.print(&format!("{grey}{} with {}{plain}\n", ready.session, backends.join(", ")));
+        self.print(&format!(
+            "{grey}{} with {}{plain}\n",
+            ready.session,
+            backends.join(", ")
+        ));
     }
 
     pub(super) fn event(&mut self, event: &Event) {
@@ -80,7 +89,10 @@ impl Show {
             }
             Event::Transcript(transcript) if self.terminal => {
                 self.line();
-                self.print(&format!("{CLEAR_LINE}{grey}you:   {}{plain}", tail(transcript.text.expose())));
+                self.print(&format!(
+                    "{CLEAR_LINE}{grey}you:   {}{plain}",
+                    tail(transcript.text.expose())
+                ));
                 self.partial = true;
             }
             Event::Transcript(transcript) => self.print(&format!("  ...  {}\n", transcript.text.expose())),
@@ -97,7 +109,10 @@ impl Show {
                 if done.status != ResponseStatus::Completed {
                     let how = serde_json::to_value(done.status).ok();
                     let how = how.as_ref().and_then(|how| how.as_str()).unwrap_or("over");
-                    self.print(&format!("{grey}       ({how}; heard: \"{}\"){plain}\n", done.heard.expose()));
+                    self.print(&format!(
+                        "{grey}       ({how}; heard: \"{}\"){plain}\n",
+                        done.heard.expose()
+                    ));
                 }
             }
             Event::Error(error) => {
@@ -106,7 +121,10 @@ impl Show {
             }
             Event::GoingAway(going) => {
                 self.line();
-                self.print(&format!("{grey}the server goes away within {} ms{plain}\n", going.within_ms));
+                self.print(&format!(
+                    "{grey}the server goes away within {} ms{plain}\n",
+                    going.within_ms
+                ));
             }
             _ => {}
         }
@@ -125,7 +143,12 @@ impl Show {
             self.print("No speech was heard in this. Is it too quiet, or of another rate than it says?\n");
         }
         if let Some(path) = wav {
-            self.print(&format!("{}: {}.{:01} s of reply\n", path.display(), millis / 1000, millis % 1000 / 100));
+            self.print(&format!(
+                "{}: {}.{:01} s of reply\n",
+                path.display(),
+                millis / 1000,
+                millis % 1000 / 100
+            ));
         }
     }
 }

@@ -25,7 +25,10 @@ pub(super) enum Source {
     /// A recording, at the rate of the format.
     Samples(Vec<i16>),
     /// A microphone: frames until it ends.
-    #[cfg_attr(not(feature = "mic"), expect(dead_code, reason = "built with the feature `mic` only"))]
+    #[cfg_attr(
+        not(feature = "mic"),
+        expect(dead_code, reason = "built with the feature `mic` only")
+    )]
     Live(mpsc::Receiver<Vec<i16>>),
     /// A control instead of audio.
     Request(Request),
@@ -68,7 +71,12 @@ pub(super) async fn converse(
     show.ready(&ready);
     let media_format = media(&format);
     let ssrc = getrandom::u32().map_err(|error| Failure(error.to_string()))?;
-    let start = RtpStart { payload_type: format.payload_type(), ssrc, sequence: 0, timestamp: ssrc };
+    let start = RtpStart {
+        payload_type: format.payload_type(),
+        ssrc,
+        sequence: 0,
+        timestamp: ssrc,
+    };
     let mut outbound = Outbound::new(media_format, start)?;
     let mut inbound = Inbound::new(media_format, format.payload_type(), None, media_format.rate)?;
 
@@ -148,7 +156,9 @@ pub(super) async fn converse(
         let over = exhausted && outcome.conversation.is_quiet() && idle > SETTLE;
         if !leaving && (over || (exhausted && idle > patience)) {
             leaving = true;
-            sender.control(Request::Bye(repartee_protocol::native::Bare {}).into()).await?;
+            sender
+                .control(Request::Bye(repartee_protocol::native::Bare {}).into())
+                .await?;
             last_event = Instant::now();
         } else if leaving && idle > Duration::from_secs(5) {
             break;

@@ -14,21 +14,35 @@ pub fn waterfall<'a>(stages: impl IntoIterator<Item = (&'a str, f64)>) -> String
     if stages.is_empty() {
         return text;
     }
-    let label = stages.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).max("total".len());
+    let label = stages
+        .iter()
+        .map(|(name, _)| name.chars().count())
+        .max()
+        .unwrap_or(0)
+        .max("total".len());
     let scale = if total > 0.0 { WIDTH / total } else { 0.0 };
     let mut start = 0.0;
     for (name, millis) in &stages {
         let (from, to) = (columns(start * scale), columns((start + millis) * scale));
         // What took any time at all is seen.
         let bar = if *millis > 0.0 { (to - from).max(1) } else { 0 };
-        let _ = writeln!(text, "  {name:<label$} {millis:>8.1} ms  {:from$}{}", "", "█".repeat(bar));
+        let _ = writeln!(
+            text,
+            "  {name:<label$} {millis:>8.1} ms  {:from$}{}",
+            "",
+            "█".repeat(bar)
+        );
         start += millis;
     }
     let _ = writeln!(text, "  {:<label$} {total:>8.1} ms", "total");
     text
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and the width of a terminal")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "between 0 and the width of a terminal"
+)]
 fn columns(position: f64) -> usize {
     position.round().clamp(0.0, WIDTH) as usize
 }
@@ -39,7 +53,12 @@ mod tests {
 
     #[test]
     fn bars_follow_one_another_and_add_up() {
-        let text = waterfall([("endpointing", 600.0), ("stt_final", 150.0), ("llm_first_token", 0.0), ("send", 0.4)]);
+        let text = waterfall([
+            ("endpointing", 600.0),
+            ("stt_final", 150.0),
+            ("llm_first_token", 0.0),
+            ("send", 0.4),
+        ]);
         insta::assert_snapshot!(text, @r"
           endpointing        600.0 ms  ██████████████████████████████████████
           stt_final          150.0 ms                                        ██████████

@@ -7,7 +7,6 @@ mod detect;
 mod sse;
 mod wire;
 
-use std::future::Future;
 use std::net::IpAddr;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -16,7 +15,7 @@ use reqwest::{Client, Response, StatusCode, Url, redirect};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
 pub use self::detect::{Found, LOCAL_SERVERS, PROBE_TIMEOUT, ProbeError, Server, detect, probe};
 use self::sse::EventParser;
@@ -279,24 +278,18 @@ impl Task {
 
     /// Gives all deltas, and returns the events of the end.
     async fn generate(&self) -> Result<Vec<LlmEvent>, StageFailure> {
-        let first_deadline = Instant::now() + self.options.first_event_timeout;
-        let mut response = self.open(first_deadline).await?;
         let mut parser = EventParser::default();
         let mut assembly = Assembly::default();
-        let mut deadline = first_deadline;
-        loop {
-            let bytes = match timeout_at(deadline, response.chunk()).await {
-                Err(_) => return Err(failure("it fell silent in the middle of its answer", true)),
-                Ok(Err(error)) => return Err(failure(chain(&error), true)),
-                Ok(Ok(None)) if assembly.is_finished() => return Ok(assembly.finish()),
-                Ok(Ok(None)) => return Err(failure("it ended the connection in the middle of its answer", true)),
-                Ok(Ok(Some(bytes))) => bytes,
-            };
-            let mut chunks = Vec::new();
-            parser
-                .push(&bytes, |data| chunks.push(data.to_owned()))
-                .map_err(|_| failure("it sent an event without end", false))?;
-            for chunk in chunks {
+        let begin = async {
+            let mut response = self.open().await?;
+            let chunks = next_chunks(&mut response, &mut parser).await?;
+            Ok((response, chunks))
+        };
+        let (mut response, mut chunks) = timeout(self.options.first_event_timeout, begin)
+            .await
+            .unwrap_or_else(|_| Err(failure("it didn't begin to answer in time", true)))?;
+        while let Some(complete) = chunks {
+            for chunk in complete {
                 if chunk.trim() == "[DONE]" {
                     return Ok(assembly.finish());
                 }
@@ -309,42 +302,54 @@ impl Task {
                 {
                     return Ok(Vec::new());
                 }
-                // Counted after the event was taken: a listener that holds us back isn't the server's silence. Comments,
-                // with which proxies keep connections open, don't count.
-                deadline = Instant::now() + self.options.next_event_timeout;
             }
+            // Counted from here: a listener that holds us back isn't the server's silence.
+            chunks = timeout(self.options.next_event_timeout, next_chunks(&mut response, &mut parser))
+                .await
+                .unwrap_or_else(|_| Err(failure("it fell silent in the middle of its answer", true)))?;
+        }
+        if assembly.is_finished() {
+            Ok(assembly.finish())
+        } else {
+            Err(failure("it ended the connection in the middle of its answer", true))
         }
     }
 
     /// Sends the request, and waits for the head of a good answer.
-    async fn open(&self, deadline: Instant) -> Result<Response, StageFailure> {
+    async fn open(&self) -> Result<Response, StageFailure> {
         let request = self
             .connection
             .request(reqwest::Method::POST, "chat/completions")
             .json(&Request::new(&self.options.model, &self.prompt));
-        let response = match timeout_at(deadline, request.send()).await {
-            Err(_) => return Err(failure("it didn't begin to answer in time", true)),
-            Ok(Err(error)) => return Err(failure(chain(&error), true)),
-            Ok(Ok(response)) => response,
-        };
+        let response = request.send().await.map_err(|error| failure(chain(&error), true))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
         let retry = status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
-        let body = within(BODY_TIMEOUT, bounded_body(response, BODY_BYTES_MAX)).await;
+        let body = timeout(BODY_TIMEOUT, bounded_body(response, BODY_BYTES_MAX)).await;
         let words = wire::presentable(&wire::refusal(&body.unwrap_or_default()), &self.prompt);
         Err(failure(format!("HTTP {}: {words}", status.as_u16()), retry))
     }
 }
 
+/// The data of the next events, at least one; none at the end. Comments, with which proxies keep connections open, are
+/// none and don't end the wait.
+async fn next_chunks(response: &mut Response, parser: &mut EventParser) -> Result<Option<Vec<String>>, StageFailure> {
+    let mut chunks = Vec::new();
+    while chunks.is_empty() {
+        let bytes = response.chunk().await.map_err(|error| failure(chain(&error), true))?;
+        let Some(bytes) = bytes else { return Ok(None) };
+        parser
+            .push(&bytes, |data| chunks.push(data.to_owned()))
+            .map_err(|_| failure("it sent an event without end", false))?;
+    }
+    Ok(Some(chunks))
+}
+
 /// Of a refusal's body so much is read, and for so long.
 const BODY_BYTES_MAX: usize = 4 << 10;
 const BODY_TIMEOUT: Duration = Duration::from_secs(2);
-
-async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
-    timeout(limit, work).await.ok()
-}
 
 /// The first `limit` bytes of a body.
 async fn bounded_body(mut response: Response, limit: usize) -> Vec<u8> {

@@ -479,7 +479,6 @@ mod tests {
         for nonsense in [
             "",
             "{",
-            "[]",
             "7",
             r#"{"choices":7}"#,
             r#"{"choices":[{"delta":{"content":{}}}]}"#,

@@ -8,8 +8,13 @@ use axum::http::{HeaderMap, header};
 /// `Origin` where the page came from; programs send none. A page whose own name was pointed at this machine (DNS
 /// rebinding) has an `Origin` that equals `Host`: while only this machine can reach us, `Host` must name it.
 pub(super) fn same_origin(headers: &HeaderMap, loopback: bool) -> Result<(), &'static str> {
-    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return Ok(());
+    };
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or_default();
     let origin = origin.to_str().unwrap_or_default();
     let origin_host = origin.split_once("://").map_or("", |(_, rest)| rest);
     if host.is_empty() || !origin_host.eq_ignore_ascii_case(host) {
@@ -33,9 +38,12 @@ fn names_this_machine(host: &str) -> bool {
 pub(super) fn token_is_right(wanted: Option<&str>, given: Option<&str>) -> bool {
     let Some(wanted) = wanted else { return true };
     let given = given.unwrap_or_default().as_bytes();
-    let difference = wanted.bytes().enumerate().fold(wanted.len() ^ given.len(), |difference, (index, byte)| {
-        difference | usize::from(byte ^ given.get(index).copied().unwrap_or(0))
-    });
+    let difference = wanted
+        .bytes()
+        .enumerate()
+        .fold(wanted.len() ^ given.len(), |difference, (index, byte)| {
+            difference | usize::from(byte ^ given.get(index).copied().unwrap_or(0))
+        });
     std::hint::black_box(difference) == 0
 }
 
@@ -65,7 +73,11 @@ mod tests {
             (Some("http://rebound.example:8080"), "rebound.example:8080", true, false),
             (Some("https://voice.example"), "voice.example", false, true),
         ] {
-            assert_eq!(same_origin(&headers(origin, host), loopback).is_ok(), allowed, "{origin:?} at {host}");
+            assert_eq!(
+                same_origin(&headers(origin, host), loopback).is_ok(),
+                allowed,
+                "{origin:?} at {host}"
+            );
         }
     }
 

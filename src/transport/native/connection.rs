@@ -58,7 +58,10 @@ pub(super) async fn serve(socket: WebSocket, engine: Engine, options: Arc<Native
 }
 
 fn close(code: u16, reason: &'static str) -> Message {
-    Message::Close(Some(CloseFrame { code, reason: reason.into() }))
+    Message::Close(Some(CloseFrame {
+        code,
+        reason: reason.into(),
+    }))
 }
 
 /// A session that is open.
@@ -74,7 +77,10 @@ struct Opened {
 }
 
 fn refuse(code: ErrorCode, message: impl Into<String>, reply_to: Option<String>) -> Unopened {
-    Some(Box::new(ErrorEvent { reply_to, ..ErrorEvent::new(code, message) }))
+    Some(Box::new(ErrorEvent {
+        reply_to,
+        ..ErrorEvent::new(code, message)
+    }))
 }
 
 /// Waits for `hello` and opens the session that it asks for.
@@ -82,13 +88,21 @@ async fn open(stream: &mut Stream, engine: &Engine, options: &NativeOptions) -> 
     let (hello, id) = first_message(stream, options).await?;
     let token = hello.token.as_ref().map(native::Private::expose);
     if !admission::token_is_right(options.token.as_deref(), token) {
-        return Err(refuse(ErrorCode::Unauthorized, "the access token is missing or wrong", id));
+        return Err(refuse(
+            ErrorCode::Unauthorized,
+            "the access token is missing or wrong",
+            id,
+        ));
     }
-    let settings = match &hello.settings {
-        None => options.settings.clone(),
-        Some(update) => translate::settings(update, &options.settings).map_err(|error| Some(Box::new(error.into())))?,
+    let settings = translate::hello_settings(&hello, &options.settings).map_err(|error| {
+        Some(Box::new(ErrorEvent {
+            reply_to: id.clone(),
+            ..ErrorEvent::from(error)
+        }))
+    })?;
+    let profile = WireProfile {
+        output_rate: media::sample_rate(hello.output.rate),
     };
-    let profile = WireProfile { output_rate: media::sample_rate(hello.output.rate) };
     let call = engine.open(settings.clone(), profile).map_err(|refused| {
         let code = match &refused {
             Refused::Full(_) => ErrorCode::TooManySessions,
@@ -149,7 +163,11 @@ fn read_hello(text: &str) -> Result<(Box<Hello>, Option<String>), Unopened> {
 fn too_large(error: &axum::Error, limit: usize) -> Unopened {
     // axum hides tungstenite's error behind its own; its text is the only way to tell the two apart.
     if error.to_string().contains("too long") || error.to_string().contains("too large") {
-        refuse(ErrorCode::MessageTooLarge, format!("a message has more than {limit} bytes"), None)
+        refuse(
+            ErrorCode::MessageTooLarge,
+            format!("a message has more than {limit} bytes"),
+            None,
+        )
     } else {
         None
     }
@@ -168,7 +186,16 @@ enum Note {
 }
 
 async fn run(opened: Opened, sink: Sink, stream: Stream, engine: &Engine, options: &NativeOptions) {
-    let Opened { call, settings, input, inbound, outbound, output, reply_to, ssrc } = opened;
+    let Opened {
+        call,
+        settings,
+        input,
+        inbound,
+        outbound,
+        output,
+        reply_to,
+        ssrc,
+    } = opened;
     let (notes_in, notes_out) = mpsc::channel(NOTE_CAPACITY);
     let seen = Arc::new(std::sync::atomic::AtomicU64::new(0));
     let ready = translate::ready(
@@ -291,7 +318,8 @@ impl Reader {
         }
         if self.watch.note(now, self.heard.pcm.len()) {
             let message = "far more audio comes than time goes by: is it stereo, or of another rate than promised?";
-            self.tell(Event::Error(ErrorEvent::new(ErrorCode::MediaFormat, message))).await?;
+            self.tell(Event::Error(ErrorEvent::new(ErrorCode::MediaFormat, message)))
+                .await?;
         }
         Ok(())
     }
@@ -425,7 +453,9 @@ impl Writer {
     async fn send_call_event(&mut self, event: call::Event) -> Result<(), Ended> {
         let wire = match event {
             call::Event::Updated => {
-                let Some((reply_to, settings)) = self.updating.pop_front() else { return Ok(()) };
+                let Some((reply_to, settings)) = self.updating.pop_front() else {
+                    return Ok(());
+                };
                 translate::updated(&settings, reply_to)
             }
             call::Event::Status(status) => translate::status(&status, self.asking.pop_front().flatten()),

@@ -19,7 +19,11 @@ fn media_format(format: &AudioFormat) -> MediaFormat {
         Framing::Raw => audio::Framing::Raw,
         Framing::Rtp => audio::Framing::Rtp,
     };
-    MediaFormat { codec, rate: sample_rate(format.rate), framing }
+    MediaFormat {
+        codec,
+        rate: sample_rate(format.rate),
+        framing,
+    }
 }
 
 /// The rate in the words of the audio floor.
@@ -93,7 +97,10 @@ mod tests {
     fn stereo_sent_as_mono_is_noticed_and_a_burst_is_not() {
         let mut honest = RateWatch::default();
         let mut stereo = RateWatch::default();
-        assert!(!honest.note(Time::ZERO, 16_000 * 2), "two seconds at once after a hiccup");
+        assert!(
+            !honest.note(Time::ZERO, 16_000 * 2),
+            "two seconds at once after a hiccup"
+        );
         let mut told = 0;
         for millis in (0..60_000).step_by(20) {
             assert!(!honest.note(Time::from_millis(millis), 320));

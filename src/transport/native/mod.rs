@@ -3,7 +3,7 @@
 mod admission;
 mod connection;
 mod media;
-pub mod translate;
+mod translate;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +55,10 @@ struct Wire {
 
 /// The wire's route.
 pub fn routes(engine: Engine, options: NativeOptions) -> Router {
-    Router::new().route(PATH, get(upgrade)).with_state(Wire { engine, options: Arc::new(options) })
+    Router::new().route(PATH, get(upgrade)).with_state(Wire {
+        engine,
+        options: Arc::new(options),
+    })
 }
 
 async fn upgrade(
@@ -68,7 +71,9 @@ async fn upgrade(
         Err(rejection) => {
             let message = format!("{PATH} is a WebSocket: {rejection}");
             let mut response = refusal(StatusCode::UPGRADE_REQUIRED, ErrorCode::NotWebsocket, &message);
-            response.headers_mut().insert(header::UPGRADE, header::HeaderValue::from_static("websocket"));
+            response
+                .headers_mut()
+                .insert(header::UPGRADE, header::HeaderValue::from_static("websocket"));
             return response;
         }
     };
@@ -87,6 +92,10 @@ async fn upgrade(
 
 /// An error before there is a WebSocket.
 fn refusal(status: StatusCode, code: ErrorCode, message: &str) -> Response {
-    let body = Event::Error(ErrorEvent { close_code: None, ..ErrorEvent::new(code, message) }).to_json();
+    let body = Event::Error(ErrorEvent {
+        close_code: None,
+        ..ErrorEvent::new(code, message)
+    })
+    .to_json();
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }

@@ -1,0 +1,75 @@
+//! The backends of a session: which are leased, and what state they are in.
+
+use serde::{Deserialize, Serialize};
+
+use crate::call::{BackendKind, BackendState};
+use crate::id::Generation;
+
+/// One backend.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Lease {
+    /// Whether it was asked for.
+    pub(crate) held: bool,
+    /// Its state, once it is known.
+    pub(crate) state: Option<BackendState>,
+    /// Whether the client was told that there is none.
+    pub(crate) missing_told: bool,
+}
+
+/// All five, in the order of [`BackendKind::ALL`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Leases([Lease; 5]);
+
+const fn index(kind: BackendKind) -> usize {
+    match kind {
+        BackendKind::Vad => 0,
+        BackendKind::Turn => 1,
+        BackendKind::Stt => 2,
+        BackendKind::Llm => 3,
+        BackendKind::Tts => 4,
+    }
+}
+
+impl Leases {
+    /// The lease for a job.
+    pub(crate) const fn of(&self, kind: BackendKind) -> &Lease {
+        &self.0[index(kind)]
+    }
+
+    /// The lease for a job.
+    pub(crate) const fn of_mut(&mut self, kind: BackendKind) -> &mut Lease {
+        &mut self.0[index(kind)]
+    }
+
+    /// Whether it serves.
+    pub(crate) const fn is_ready(&self, kind: BackendKind) -> bool {
+        matches!(self.of(kind).state, Some(BackendState::Ready { .. }))
+    }
+
+    /// Whether it is gone, and coming back.
+    pub(crate) const fn is_lost(&self, kind: BackendKind) -> bool {
+        matches!(self.of(kind).state, Some(BackendState::Lost { .. }))
+    }
+
+    /// Whether there is none, and none is coming.
+    pub(crate) const fn is_missing(&self, kind: BackendKind) -> bool {
+        matches!(self.of(kind).state, Some(BackendState::Missing { .. }))
+    }
+
+    /// Which load serves, or served last.
+    pub(crate) const fn generation(&self, kind: BackendKind) -> Option<Generation> {
+        match &self.of(kind).state {
+            Some(BackendState::Ready { generation, .. } | BackendState::Lost { generation, .. }) => Some(*generation),
+            Some(BackendState::Missing { .. }) | None => None,
+        }
+    }
+
+    /// Those that were asked for and whose state is known.
+    pub(crate) fn states(&self) -> Vec<(BackendKind, BackendState)> {
+        BackendKind::ALL
+            .into_iter()
+            .filter(|kind| self.of(*kind).held)
+            .filter_map(|kind| Some((kind, self.of(kind).state.clone()?)))
+            .collect()
+    }
+}

@@ -1,0 +1,765 @@
+//! The session listens: audio, VAD, the turn model, the recogniser; turns open, pause and end.
+
+use std::time::Duration;
+
+use super::Action;
+use super::barge_in::{self, same_words};
+use super::call::Call;
+use super::core::{Ending, LOST_WAIT, MAX_ENDINGS, Owed, Session};
+use super::endpoint::{self, Evidence, Verdict};
+use super::recognition::{MAX_SEGMENTS, Recognition, Segment, SegmentState};
+use super::response::Response;
+use super::speech::{Frame, Onset, OnsetChange, Sound};
+use super::turn::{OpenTurn, Turn, TurnEffect, TurnEvent};
+use crate::call::{
+    BackendKind, CallError, ErrorCode, Event, Origin, Probability, ResponseStatus, StageFailure, SttEvent,
+    TurnDetection, TurnReport,
+};
+use crate::id::{PredictionId, TranscriptionId, TurnId};
+use crate::pii::Pii;
+use crate::time::{Samples, Time};
+
+/// Audio is given up in steps of this length, so that it isn't an action for each frame.
+const KEEP_STEP: Samples = Samples::from_millis(100);
+
+/// While nobody speaks, so much more than the pre-roll is kept: an onset is only known to be one after it has lasted, and
+/// VAD lags behind.
+const KEEP_MARGIN: Samples = Samples::from_millis(300);
+
+/// Audio that VAD has not judged is kept for so long.
+const UNJUDGED: Samples = Samples::from_millis(2_000);
+
+/// From this part of the hard limit on (in thousandths) a segment is cut at the next pause, so that no word is cut in two.
+const SOFT_LIMIT_PER_MILLE: u64 = 750;
+
+impl Segment {
+    /// When something must be done about it.
+    pub(super) fn due(&self) -> Option<Time> {
+        match self.state {
+            SegmentState::Running => self.deadline,
+            SegmentState::Waiting { until } => Some(until),
+            SegmentState::Over => None,
+        }
+    }
+}
+
+impl Session {
+    /// Who ends turns now: without a VAD it can only be the client.
+    fn detection(&self) -> TurnDetection {
+        if self.leases.is_missing(BackendKind::Vad) {
+            TurnDetection::Client
+        } else {
+            self.settings.turn_detection
+        }
+    }
+
+    pub(super) fn handle_audio(&mut self, end: Samples, dropped: Samples) {
+        let before = self.clock.received;
+        if !self.clock.advance(end, dropped, self.now) {
+            self.count_stale();
+            return;
+        }
+        self.last_activity = self.now;
+        if !self.call.is_open() {
+            self.clock.taken = end;
+            return;
+        }
+        if self.detection() == TurnDetection::Client && self.turn == Turn::Idle && self.call == Call::Live {
+            let from = before.max(self.clock.taken).max(self.clock.kept_from);
+            self.open_turn(TurnDetection::Client, from, from, end);
+        }
+        self.cut_segment(end, false);
+    }
+
+    pub(super) fn handle_vad(&mut self, end: Samples, speech: Probability) {
+        if end > self.clock.received || !self.call.is_open() {
+            self.count_stale();
+            return;
+        }
+        let settings = self.settings.speech;
+        let Some(frame) = self.speech.frame(end, speech, &settings) else {
+            self.count_stale();
+            return;
+        };
+        match self.turn.open().map(|open| open.detection) {
+            None => self.follow_onset(frame),
+            Some(TurnDetection::Server) => self.follow_turn(frame),
+            Some(TurnDetection::Client) => {}
+        }
+    }
+
+    fn follow_onset(&mut self, frame: Frame) {
+        // What begins while the call is going away is not finished any more, so it isn't begun.
+        if self.detection() == TurnDetection::Client || self.call != Call::Live {
+            self.speech.reset();
+            return;
+        }
+        match self.speech.follow(frame, &self.settings.speech) {
+            OnsetChange::None => {}
+            OnsetChange::Rising(Onset { weight, .. }) => {
+                if weight.duration() >= barge_in::DUCK_AFTER {
+                    self.duck();
+                }
+            }
+            OnsetChange::Faded => self.raise(true),
+            OnsetChange::Confirmed(onset) => {
+                let pre_roll = Samples::from_millis(self.settings.speech.pre_roll_ms.into());
+                let from = onset
+                    .start
+                    .saturating_sub(pre_roll)
+                    .max(self.clock.taken)
+                    .max(self.clock.kept_from);
+                let start = onset.start.max(from);
+                self.open_turn(TurnDetection::Server, from, start, onset.last.max(start));
+                self.consider_interruption();
+            }
+        }
+    }
+
+    fn follow_turn(&mut self, frame: Frame) {
+        let speaking = matches!(self.turn, Turn::Speaking { .. });
+        let is_speech = match frame.sound {
+            Sound::Speech => true,
+            Sound::Between => speaking,
+            Sound::Silence => false,
+        };
+        if is_speech {
+            let arrival = self.clock.arrival(frame.end);
+            let effect = self.turn.handle(TurnEvent::Speech(frame.end, arrival));
+            if effect == TurnEffect::Resumed {
+                self.discard_unheard(true);
+            }
+            self.consider_interruption();
+        } else {
+            self.turn.handle(TurnEvent::Silence);
+            self.cut_segment(frame.end, true);
+            self.ask_turn_model(frame.end);
+        }
+    }
+
+    fn open_turn(&mut self, detection: TurnDetection, from: Samples, start: Samples, end: Samples) {
+        let id = self.ids.turn;
+        self.ids.turn = id.next();
+        self.counts.turns += 1;
+        let recognition = self.wants_recognition().then(|| {
+            Recognition::new(
+                self.settings.language.clone(),
+                self.settings.limits.max_text_chars,
+                self.now,
+            )
+        });
+        self.emit(Event::SpeechStarted { turn: id, at: start });
+        let open = OpenTurn {
+            id,
+            detection,
+            endpointing: self.settings.endpointing,
+            speech_start: start,
+            speech_end: end,
+            spoke_until: self.clock.arrival(end),
+            interrupts_from: start,
+            recognition,
+        };
+        let effect = self.turn.handle(TurnEvent::Open(Box::new(open)));
+        debug_assert_eq!(effect, TurnEffect::Opened, "a turn is opened only while none is");
+        self.begin_segment(from);
+        if detection == TurnDetection::Server {
+            self.discard_unheard(false);
+        }
+    }
+
+    /// Whether speech is to be written down; says once when it can't be.
+    fn wants_recognition(&mut self) -> bool {
+        self.settings.stages.stt && !self.tell_missing(BackendKind::Stt)
+    }
+
+    /// Asks for the recognition of the open turn from here on.
+    fn begin_segment(&mut self, from: Samples) {
+        let id = self.ids.transcription;
+        let generation = self.leases.generation(BackendKind::Stt);
+        let state = if self.leases.is_lost(BackendKind::Stt) {
+            SegmentState::Waiting {
+                until: self.now + LOST_WAIT,
+            }
+        } else {
+            SegmentState::Running
+        };
+        let now = self.now;
+        let Some(recognition) = self.turn.open_mut().and_then(|open| open.recognition.as_mut()) else {
+            return;
+        };
+        self.ids.transcription = id.next();
+        let language = recognition.language.clone();
+        let given_up = (recognition.segments.len() == MAX_SEGMENTS)
+            .then(|| recognition.segments.front().map(|oldest| (oldest.id, oldest.state)))
+            .flatten();
+        if let Some((oldest, _)) = given_up {
+            recognition.settle(oldest, None, now);
+        }
+        recognition.segments.push_back(Segment {
+            id,
+            from,
+            end: None,
+            deadline: None,
+            text: Pii::default(),
+            stable: 0,
+            retries: 0,
+            generation,
+            state,
+        });
+        if let Some((oldest, SegmentState::Running)) = given_up {
+            self.act(Action::CancelTranscription { id: oldest });
+        }
+        if state == SegmentState::Running {
+            self.act(Action::Transcribe {
+                id,
+                from,
+                not_before: now,
+                language,
+            });
+        }
+    }
+
+    /// Commits the running segment when it is too long; a little earlier where the user pauses anyway.
+    fn cut_segment(&mut self, at: Samples, paused: bool) {
+        let timeout = Duration::from_millis(self.settings.limits.stt_final_timeout_ms.into());
+        let now = self.now;
+        let Some(open) = self.turn.open_mut() else { return };
+        let hard = Samples::from_millis(open.endpointing.hard_limit_ms.into());
+        let limit = if paused {
+            Samples::new(hard.count() * SOFT_LIMIT_PER_MILLE / 1_000)
+        } else {
+            hard
+        };
+        let Some(segment) = open
+            .recognition
+            .as_mut()
+            .and_then(|recognition| recognition.segments.back_mut())
+            .filter(|segment| segment.end.is_none() && at.saturating_sub(segment.from) >= limit)
+        else {
+            return;
+        };
+        segment.end = Some(at);
+        segment.deadline = Some(now + timeout);
+        let (id, running) = (segment.id, segment.state == SegmentState::Running);
+        if running {
+            self.act(Action::FinishTranscription { id, end: at });
+        }
+        self.begin_segment(at);
+    }
+
+    fn ask_turn_model(&mut self, end: Samples) {
+        let id = self.ids.prediction;
+        if !self.leases.is_ready(BackendKind::Turn) {
+            return;
+        }
+        let Turn::Deciding { open, pause } = &mut self.turn else {
+            return;
+        };
+        let silence = end.saturating_sub(open.speech_end).duration();
+        if pause.asked.is_some() || silence < endpoint::ASK_TURN_MODEL_AFTER {
+            return;
+        }
+        pause.asked = Some(id);
+        self.ids.prediction = id.next();
+        self.act(Action::Predict { id, end });
+    }
+
+    pub(super) fn handle_prediction(&mut self, id: PredictionId, complete: Option<Probability>) {
+        match &mut self.turn {
+            Turn::Deciding { pause, .. } if pause.asked == Some(id) && pause.complete.is_none() => {
+                pause.complete = complete;
+            }
+            Turn::Idle | Turn::Speaking { .. } | Turn::Deciding { .. } => self.count_stale(),
+        }
+    }
+
+    /// When the open turn has ended; in the past or present if it has. None while there is nothing to be decided.
+    pub(super) fn endpoint_at(&self) -> Option<Time> {
+        let Turn::Deciding { open, pause } = &self.turn else {
+            return None;
+        };
+        let evidence = Evidence {
+            now: self.now,
+            spoke_until: open.spoke_until,
+            judged: self.speech.judged().saturating_sub(open.speech_end).duration(),
+            speech: open.speech_end.saturating_sub(open.speech_start).duration(),
+            text: self
+                .gives_partials
+                .then(|| open.recognition.as_ref().map(Recognition::text))
+                .flatten(),
+            changed_at: open
+                .recognition
+                .as_ref()
+                .map_or(Time::ZERO, |recognition| recognition.changed_at),
+            complete: pause.complete,
+        };
+        match endpoint::decide(&evidence, &open.endpointing) {
+            Verdict::End => Some(self.now),
+            Verdict::Wait(until) => Some(until),
+        }
+    }
+
+    /// The open turn is over: by silence, or because the client says so.
+    pub(super) fn end_turn(&mut self, by_client: bool) {
+        let received = self.clock.received;
+        let TurnEffect::Ended(mut open) = self.turn.handle(TurnEvent::End) else {
+            return;
+        };
+        if open.detection == TurnDetection::Client {
+            open.speech_end = received;
+            open.spoke_until = self.clock.arrival(received);
+        }
+        if by_client {
+            self.clock.taken = received;
+        }
+        self.speech.reset();
+        self.emit(Event::SpeechStopped {
+            turn: open.id,
+            at: open.speech_end,
+        });
+        let timeout = Duration::from_millis(self.settings.limits.stt_final_timeout_ms.into());
+        let deadline = self.now + timeout;
+        let mut finish = None;
+        if let Some(segment) = open
+            .recognition
+            .as_mut()
+            .and_then(|recognition| recognition.segments.back_mut())
+            .filter(|segment| segment.end.is_none() && segment.state != SegmentState::Over)
+        {
+            let end = received.max(segment.from);
+            segment.end = Some(end);
+            segment.deadline = Some(deadline);
+            if segment.state == SegmentState::Running {
+                finish = Some((segment.id, end));
+            }
+        }
+        if let Some((id, end)) = finish {
+            self.act(Action::FinishTranscription { id, end });
+        }
+        if self.endings.len() == MAX_ENDINGS {
+            self.give_up_oldest_ending();
+        }
+        self.endings.push_back(Ending {
+            report: TurnReport {
+                turn: open.id,
+                response: None,
+                speech_end: open.spoke_until.min(self.now),
+                endpoint: self.now,
+                final_transcript: None,
+                first_token: None,
+                first_sentence: None,
+                first_audio: None,
+                first_sent: None,
+            },
+            recognition: open.recognition,
+            during: self.audible_reply(),
+        });
+        self.raise(true);
+    }
+
+    /// Forgets the speech of the open turn.
+    pub(super) fn clear_turn(&mut self) {
+        self.clock.taken = self.clock.received;
+        self.speech.reset();
+        if let TurnEffect::Cleared(open) = self.turn.handle(TurnEvent::Clear) {
+            self.cancel_recognition(open.recognition);
+            self.emit(Event::SpeechStopped {
+                turn: open.id,
+                at: open.speech_end,
+            });
+            self.discard_held();
+        }
+        self.raise(true);
+    }
+
+    pub(super) fn cancel_recognition(&mut self, recognition: Option<Recognition>) {
+        for segment in recognition.into_iter().flat_map(|recognition| recognition.segments) {
+            if segment.state == SegmentState::Running {
+                self.act(Action::CancelTranscription { id: segment.id });
+            }
+        }
+    }
+
+    fn give_up_oldest_ending(&mut self) {
+        let now = self.now;
+        let Some(recognition) = self.endings.front_mut().and_then(|ending| ending.recognition.as_mut()) else {
+            self.settle_ending();
+            return;
+        };
+        let segments: Vec<_> = recognition
+            .segments
+            .iter()
+            .map(|segment| (segment.id, segment.state == SegmentState::Running))
+            .collect();
+        for (id, _) in &segments {
+            recognition.settle(*id, None, now);
+        }
+        for (id, _) in segments.into_iter().filter(|(_, running)| *running) {
+            self.act(Action::CancelTranscription { id });
+        }
+        self.settle_ending();
+    }
+
+    /// The recognition that this transcription belongs to, and its turn.
+    fn recognition(&mut self, id: TranscriptionId) -> Option<(TurnId, &mut Recognition)> {
+        let has = |recognition: &Recognition| recognition.segments.iter().any(|segment| segment.id == id);
+        if self
+            .turn
+            .open()
+            .and_then(|open| open.recognition.as_ref())
+            .is_some_and(has)
+        {
+            let open = self.turn.open_mut()?;
+            return Some((open.id, open.recognition.as_mut()?));
+        }
+        self.endings.iter_mut().find_map(|ending| {
+            let turn = ending.report.turn;
+            ending
+                .recognition
+                .as_mut()
+                .filter(|recognition| has(recognition))
+                .map(|found| (turn, found))
+        })
+    }
+
+    pub(super) fn handle_stt(&mut self, id: TranscriptionId, event: SttEvent) {
+        let now = self.now;
+        let Some((turn, recognition)) = self.recognition(id) else {
+            self.count_stale();
+            return;
+        };
+        if recognition.segment(id).is_none() {
+            self.count_stale();
+            return;
+        }
+        match event {
+            SttEvent::Partial { text, stable_chars } => {
+                recognition.guess(id, &text, stable_chars, now);
+                let news = recognition.revise(turn, false);
+                self.gives_partials = true;
+                if let Some(event) = news {
+                    self.emit(event);
+                }
+                self.consider_interruption();
+            }
+            SttEvent::Final { text } => {
+                recognition.settle(id, Some(&text), now);
+                // The final event of a turn is told when the turn is settled; this is only a segment of it.
+                let news = if recognition.is_over() {
+                    None
+                } else {
+                    recognition.revise(turn, false)
+                };
+                if let Some(event) = news {
+                    self.emit(event);
+                }
+            }
+            SttEvent::Failed(failure) => self.segment_failed(id, &failure),
+        }
+    }
+
+    /// A recognition failed: it is repeated from the kept audio, or its turn goes on with the words that are there.
+    fn segment_failed(&mut self, id: TranscriptionId, failure: &StageFailure) {
+        let max_retries = self.settings.limits.max_retries;
+        let (lost, now) = (self.leases.is_lost(BackendKind::Stt), self.now);
+        let Some((_, recognition)) = self.recognition(id) else {
+            return;
+        };
+        let Some(segment) = recognition.segments.iter_mut().find(|segment| segment.id == id) else {
+            return;
+        };
+        if failure.retry && segment.retries < max_retries {
+            segment.retries += 1;
+            if lost {
+                segment.state = SegmentState::Waiting { until: now + LOST_WAIT };
+            } else {
+                self.repeat_segment(id, failure.retry_after_ms);
+            }
+            return;
+        }
+        self.give_up_segment(id, ErrorCode::SttFailed, &failure.backend, &failure.reason);
+    }
+
+    fn give_up_segment(&mut self, id: TranscriptionId, code: ErrorCode, backend: &str, reason: &str) {
+        let now = self.now;
+        let Some((turn, recognition)) = self.recognition(id) else {
+            return;
+        };
+        recognition.settle(id, None, now);
+        let told = std::mem::replace(&mut recognition.failure_told, true);
+        if !told {
+            self.emit(Event::Error(CallError {
+                code,
+                origin: Origin::Backend,
+                retry: true,
+                message: format!("{turn} could not be transcribed (to its end): {backend}: {reason}"),
+            }));
+        }
+    }
+
+    /// Asks again for a segment, under a new id, from its first sample.
+    fn repeat_segment(&mut self, id: TranscriptionId, retry_after_ms: u32) {
+        let not_before = self.not_before(retry_after_ms);
+        let timeout = Duration::from_millis(self.settings.limits.stt_final_timeout_ms.into());
+        let generation = self.leases.generation(BackendKind::Stt);
+        let new = self.ids.transcription;
+        let kept_from = self.clock.kept_from;
+        let Some((_, recognition)) = self.recognition(id) else {
+            return;
+        };
+        let language = recognition.language.clone();
+        let Some(segment) = recognition.segments.iter_mut().find(|segment| segment.id == id) else {
+            return;
+        };
+        segment.id = new;
+        segment.state = SegmentState::Running;
+        segment.generation = generation;
+        let from = segment.from.max(kept_from);
+        let end = segment.end;
+        if end.is_some() {
+            segment.deadline = Some(not_before + timeout);
+        }
+        self.ids.transcription = new.next();
+        self.act(Action::Transcribe {
+            id: new,
+            from,
+            not_before,
+            language,
+        });
+        if let Some(end) = end {
+            self.act(Action::FinishTranscription { id: new, end });
+        }
+    }
+
+    pub(super) fn segment_timed_out(&mut self, id: TranscriptionId) {
+        let Some((_, recognition)) = self.recognition(id) else {
+            return;
+        };
+        let Some(segment) = recognition.segments.iter().find(|segment| segment.id == id) else {
+            return;
+        };
+        match segment.state {
+            SegmentState::Running => {
+                self.act(Action::CancelTranscription { id });
+                self.segment_failed(
+                    id,
+                    &StageFailure {
+                        backend: "stt".to_owned(),
+                        reason: "no final transcript came in time".to_owned(),
+                        retry: true,
+                        retry_after_ms: 0,
+                    },
+                );
+            }
+            SegmentState::Waiting { .. } => {
+                self.give_up_segment(id, ErrorCode::SttFailed, "stt", "it did not come back in time");
+            }
+            SegmentState::Over => {}
+        }
+    }
+
+    /// A recogniser is there (again). What waited for it is asked for now; a turn that is open changes over to a new one
+    /// at once, with all its audio, so that no word is lost.
+    pub(super) fn recogniser_ready(&mut self, was_lost: bool) {
+        let generation = self.leases.generation(BackendKind::Stt);
+        let open = self.turn.open().and_then(|open| open.recognition.as_ref());
+        let ended = self.endings.iter().filter_map(|ending| ending.recognition.as_ref());
+        let again: Vec<(TranscriptionId, bool)> = ended
+            .map(|recognition| (recognition, was_lost))
+            .chain(open.map(|recognition| (recognition, true)))
+            .flat_map(|(recognition, change)| recognition.segments.iter().map(move |segment| (segment, change)))
+            .filter_map(|(segment, change)| match segment.state {
+                SegmentState::Waiting { .. } => Some((segment.id, false)),
+                SegmentState::Running if change && segment.generation.is_some() && segment.generation != generation => {
+                    Some((segment.id, true))
+                }
+                SegmentState::Running | SegmentState::Over => None,
+            })
+            .collect();
+        for (id, running) in again {
+            if running {
+                self.act(Action::CancelTranscription { id });
+            }
+            self.repeat_segment(id, 0);
+        }
+    }
+
+    /// None is coming: what waited for one is given up.
+    pub(super) fn recogniser_missing(&mut self, reason: &str) {
+        let open = self.turn.open().and_then(|open| open.recognition.as_ref());
+        let ended = self.endings.iter().filter_map(|ending| ending.recognition.as_ref());
+        let waiting: Vec<TranscriptionId> = ended
+            .chain(open)
+            .flat_map(|recognition| &recognition.segments)
+            .filter(|segment| matches!(segment.state, SegmentState::Waiting { .. }))
+            .map(|segment| segment.id)
+            .collect();
+        for id in waiting {
+            self.give_up_segment(id, ErrorCode::BackendMissing, "stt", reason);
+        }
+    }
+
+    /// The oldest ended turn has all its words: it becomes history, and is answered. Whether there was one.
+    pub(super) fn settle_ending(&mut self) -> bool {
+        let ready = self
+            .endings
+            .front()
+            .is_some_and(|ending| ending.recognition.as_ref().is_none_or(Recognition::is_over));
+        if !ready {
+            return false;
+        }
+        let Some(ending) = self.endings.pop_front() else {
+            return false;
+        };
+        let mut report = ending.report;
+        let turn = report.turn;
+        let mut text: Pii<String> = Pii::default();
+        if let Some(mut recognition) = ending.recognition {
+            report.final_transcript = Some(self.now);
+            text = Pii::from(recognition.text().trim());
+            if let Some(event) = recognition.revise(turn, true) {
+                self.emit(event);
+            }
+        }
+        let still_audible = ending.during.is_some() && ending.during == self.audible_reply();
+        if text.expose().is_empty() {
+            self.discard_held();
+            self.owe_again(report);
+        } else if still_audible && barge_in::is_backchannel(text.expose()) {
+            self.discard_held();
+            self.emit_report(Some(report));
+        } else {
+            self.answer(turn, text, report);
+        }
+        true
+    }
+
+    /// A turn without words: what was owed before it still is.
+    fn owe_again(&mut self, report: TurnReport) {
+        match &mut self.owed {
+            Some(owed) if owed.report.is_none() && owed.turn.is_some() => {
+                owed.turn = Some(report.turn);
+                owed.report = Some(report);
+            }
+            Some(_) | None => self.emit_report(Some(report)),
+        }
+    }
+
+    /// The user has said this: it becomes history, and a reply is owed.
+    pub(super) fn answer(&mut self, turn: TurnId, text: Pii<String>, report: TurnReport) {
+        let limits = self.settings.limits;
+        let prepared = self.reply.as_ref().is_some_and(|reply| {
+            reply.state == Response::Held
+                && reply
+                    .prepared_for
+                    .as_ref()
+                    .is_some_and(|words| same_words(words.expose(), text.expose()))
+        });
+        if prepared && self.turn == Turn::Idle {
+            self.history
+                .push_user(text, false, limits.max_history_items, limits.max_text_chars);
+            self.promote(turn, report);
+            return;
+        }
+        self.discard_held();
+        if self.reply.as_ref().is_some_and(|reply| reply.interruptible) {
+            self.interrupt();
+        }
+        let merge = self.owed.as_ref().is_some_and(|owed| owed.turn.is_some());
+        self.history
+            .push_user(text, merge, limits.max_history_items, limits.max_text_chars);
+        if self.settings.stages.llm {
+            self.owe(Owed {
+                turn: Some(turn),
+                report: Some(report),
+                now: false,
+            });
+        } else {
+            self.emit_report(Some(report));
+        }
+    }
+
+    /// A reply is owed; the report of an earlier turn that it answers too is told now.
+    pub(super) fn owe(&mut self, owed: Owed) {
+        let earlier = self.owed.replace(owed);
+        self.emit_report(earlier.and_then(|earlier| earlier.report));
+    }
+
+    /// Interrupts the reply that there is, and what was to follow it.
+    pub(super) fn interrupt(&mut self) {
+        self.says.retain(|say| !say.interruptible);
+        self.stop_reply(ResponseStatus::Interrupted);
+    }
+
+    /// Lowers, raises or stops the reply, as far as the speech of the open turn goes.
+    pub(super) fn consider_interruption(&mut self) {
+        let settings = self.settings.barge_in;
+        let Some(open) = self.turn.open().filter(|open| open.detection == TurnDetection::Server) else {
+            return;
+        };
+        let is_target = self
+            .reply
+            .as_ref()
+            .is_some_and(|reply| reply.interruptible && (reply.state == Response::Live));
+        if !settings.enabled || !is_target || open.speech_end <= open.interrupts_from {
+            return;
+        }
+        let speech = open.speech_end.saturating_sub(open.interrupts_from).duration();
+        // Words from before the reply could be heard say nothing about a wish to interrupt it.
+        let text = if open.interrupts_from == open.speech_start {
+            open.text()
+        } else {
+            ""
+        };
+        if barge_in::confirms(speech, text, &settings) {
+            self.interrupt();
+        } else if matches!(self.turn, Turn::Speaking { .. }) {
+            self.duck();
+        }
+    }
+
+    /// When an unconfirmed interruption has been silent for long enough.
+    pub(super) fn raise_at(&self) -> Option<Time> {
+        let Turn::Deciding { open, .. } = &self.turn else {
+            return None;
+        };
+        self.ducked?;
+        let judged = self.speech.judged().saturating_sub(open.speech_end).duration();
+        if judged >= barge_in::RAISE_AFTER {
+            Some(self.now)
+        } else {
+            Some(open.spoke_until + barge_in::RAISE_AFTER)
+        }
+    }
+
+    /// Tells from where on audio is still needed, when that has moved.
+    pub(super) fn update_kept(&mut self) {
+        let needed = |recognition: &Option<Recognition>| recognition.as_ref().and_then(Recognition::needed_from);
+        let pre_roll = Samples::from_millis(self.settings.speech.pre_roll_ms.into());
+        // VAD is ever so little behind; where it doesn't run at all, a moment of audio is kept for when it will.
+        let listened = self.speech.judged().max(self.clock.received.saturating_sub(UNJUDGED));
+        let idle = if self.detection() == TurnDetection::Client {
+            self.clock.received
+        } else {
+            listened.min(self.clock.received).saturating_sub(pre_roll + KEEP_MARGIN)
+        };
+        let onset = self
+            .speech
+            .onset()
+            .map_or(idle, |onset| onset.start.saturating_sub(pre_roll));
+        let next_turn = idle.min(onset).max(self.clock.taken);
+        let open = self.turn.open().and_then(|open| needed(&open.recognition));
+        let from = self
+            .endings
+            .iter()
+            .filter_map(|ending| needed(&ending.recognition))
+            .chain(open)
+            .chain([next_turn])
+            .min()
+            .unwrap_or(self.clock.received);
+        if from >= self.clock.kept_from + KEEP_STEP {
+            self.clock.kept_from = from;
+            self.act(Action::KeepFrom { from });
+        }
+    }
+}

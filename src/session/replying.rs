@@ -1,0 +1,815 @@
+//! The session replies: the language model writes, clauses are synthesised and played, and all of it can be stopped.
+
+use std::time::Duration;
+
+use super::core::{LOST_WAIT, Owed, Session};
+use super::endpoint;
+use super::playout::{Playout, PlayoutEffect, PlayoutInput};
+use super::recognition::{count_chars, truncated};
+use super::reply::{Generating, MAX_TOOL_CALLS, Origin, Reply, Synthesizing};
+use super::response::{Response, ResponseEffect, ResponseEvent};
+use super::turn::Turn;
+use super::{Action, TtsProgress};
+use crate::call::{
+    BackendKind, CallError, ErrorCode, Event, LlmEvent, Role, Say, StageFailure, ToolCall, TurnDetection, TurnReport,
+};
+use crate::call::{Origin as Culprit, ResponseStatus};
+use crate::id::{GenerationId, ResponseId, SynthesisId, TurnId};
+use crate::pii::Pii;
+use crate::time::{Samples, Time};
+
+/// The next clause is synthesised while less than this lies ready unplayed: enough to bridge a slow synthesis, little
+/// enough that an interruption wastes next to nothing, and a synthesiser never has to be held back.
+const LOOKAHEAD: Duration = Duration::from_secs(4);
+
+/// The audio of one clause of at most 120 characters; more than this is a mistake of the synthesiser.
+const LONGEST_CLAUSE: Samples = Samples::from_millis(120_000);
+
+/// How long we wait to be told how much of a stopped reply was heard.
+const STOP_WAIT: Duration = Duration::from_secs(1);
+
+/// How much longer than its audio a reply may take to be played. A client that plays when it likes may be slow; one that
+/// never says that it has played must not hold the conversation up for ever.
+const PLAY_WAIT: Duration = Duration::from_secs(10);
+
+impl Session {
+    /// The live reply, if its audio is being heard.
+    pub(super) fn audible_reply(&self) -> Option<ResponseId> {
+        match self.playout {
+            Playout::Playing { response, .. } => Some(response),
+            Playout::Silent | Playout::Asked { .. } | Playout::Stopping { .. } => None,
+        }
+    }
+
+    /// Begins the reply that is next, if there is one and it may begin; whether it has.
+    pub(super) fn begin_reply(&mut self) -> bool {
+        if self.reply.is_some() || self.playout != Playout::Silent || !self.call.is_open() {
+            return false;
+        }
+        let user_speaks = self
+            .turn
+            .open()
+            .is_some_and(|open| open.detection == TurnDetection::Server);
+        if let Some(say) = self.says.pop_front_if(|say| !user_speaks || say.interrupt) {
+            self.begin_say(say);
+            return true;
+        }
+        let due = self
+            .owed
+            .as_ref()
+            .is_some_and(|owed| owed.now || (!user_speaks && self.endings.is_empty()));
+        if !due {
+            return false;
+        }
+        let Some(owed) = self.owed.take() else { return false };
+        self.begin_generation(owed);
+        true
+    }
+
+    fn new_reply(&mut self, origin: Origin, state: Response, generating: Generating) -> Box<Reply> {
+        let id = self.ids.response;
+        self.ids.response = id.next();
+        let mut reply = Reply::new(id, origin, state, generating);
+        reply.spoken = self.settings.stages.tts && !self.tell_missing(BackendKind::Tts);
+        reply.voice.clone_from(&self.settings.voice);
+        Box::new(reply)
+    }
+
+    fn begin_say(&mut self, say: Say) {
+        let mut reply = self.new_reply(Origin::Say, Response::Prepared, Generating::Done);
+        reply.interruptible = say.interruptible;
+        reply.remember = say.remember;
+        reply.chunker.push(say.text.expose());
+        reply.chunker.end();
+        reply.chars = count_chars(say.text.expose());
+        reply.text = say.text;
+        let effect = reply.state.handle(ResponseEvent::Content);
+        debug_assert_eq!(
+            effect,
+            ResponseEffect::Announce,
+            "what was prepared is announced by its first words"
+        );
+        self.announce(&mut reply);
+        self.reply = Some(reply);
+    }
+
+    fn begin_generation(&mut self, owed: Owed) {
+        if self.tell_missing(BackendKind::Llm) {
+            self.emit_report(owed.report);
+            return;
+        }
+        let mut reply = self.new_reply(Origin::Model, Response::Prepared, Generating::Done);
+        reply.turn = owed.turn;
+        reply.report = owed.report.map(|report| TurnReport {
+            response: Some(reply.id),
+            ..report
+        });
+        self.ask_model(&mut reply, self.now);
+        self.reply = Some(reply);
+    }
+
+    fn ask_model(&mut self, reply: &mut Reply, not_before: Time) {
+        if self.leases.is_lost(BackendKind::Llm) {
+            reply.generating = Generating::Waiting {
+                until: self.now + LOST_WAIT,
+            };
+            return;
+        }
+        let id = self.ids.generation;
+        self.ids.generation = id.next();
+        let timeout = Duration::from_millis(self.settings.limits.llm_first_token_timeout_ms.into());
+        reply.generating = Generating::Running {
+            id,
+            deadline: not_before + timeout,
+        };
+        let prompt = self.history.prompt(&self.settings, reply.prepared_for.as_ref());
+        self.act(Action::Generate {
+            id,
+            prompt: Box::new(prompt),
+            not_before,
+        });
+    }
+
+    /// When a reply is to be prepared on the guess that the turn has ended.
+    pub(super) fn eager_at(&self) -> Option<Time> {
+        let Turn::Deciding { open, pause } = &self.turn else {
+            return None;
+        };
+        let eager = open.endpointing.eager_ms;
+        let free = self.reply.is_none() && self.owed.is_none() && self.endings.is_empty() && self.says.is_empty();
+        let able = self.settings.stages.llm && self.leases.is_ready(BackendKind::Llm);
+        let text = open.text();
+        let likely = !text.trim().is_empty() && !endpoint::looks_unfinished(text);
+        (eager > 0 && !pause.eager && free && able && likely)
+            .then(|| open.spoke_until + Duration::from_millis(eager.into()))
+    }
+
+    /// Prepares a reply to the words so far. Nothing of it leaves unless the turn ends with just these.
+    pub(super) fn prepare_eagerly(&mut self) {
+        let Turn::Deciding { open, pause } = &mut self.turn else {
+            return;
+        };
+        pause.eager = true;
+        let words = Pii::from(open.text().trim());
+        let mut reply = self.new_reply(Origin::Model, Response::Held, Generating::Done);
+        reply.prepared_for = Some(words);
+        self.ask_model(&mut reply, self.now);
+        self.reply = Some(reply);
+    }
+
+    /// The guess was right.
+    pub(super) fn promote(&mut self, turn: TurnId, report: TurnReport) {
+        let Some(mut reply) = self.reply.take() else { return };
+        reply.turn = Some(turn);
+        reply.prepared_for = None;
+        reply.report = Some(TurnReport {
+            response: Some(reply.id),
+            ..report
+        });
+        let content = reply.has_content();
+        if reply.state.handle(ResponseEvent::Promote { content }) == ResponseEffect::Announce {
+            self.announce(&mut reply);
+        }
+        self.reply = Some(reply);
+    }
+
+    /// Throws away a reply that was prepared on a guess.
+    pub(super) fn discard_held(&mut self) {
+        if self.reply.as_ref().is_some_and(|reply| reply.state == Response::Held) {
+            self.stop_reply(ResponseStatus::Interrupted);
+        }
+    }
+
+    /// The user goes on speaking before anything of the answer could be heard: it is thrown away, and still owed, to all
+    /// that the user will have said.
+    pub(super) fn discard_unheard(&mut self, resumed: bool) {
+        self.discard_held();
+        let unheard = self.reply.as_ref().is_some_and(|reply| {
+            let silent = match reply.state {
+                Response::Prepared => true,
+                Response::Live => reply.spoken && self.audible_reply() != Some(reply.id) && !reply.played,
+                Response::Held | Response::Stopping { .. } | Response::Over { .. } => false,
+            };
+            silent && reply.origin == Origin::Model
+        });
+        if resumed || !unheard {
+            return;
+        }
+        let turn = self.reply.as_ref().and_then(|reply| reply.turn);
+        self.stop_reply(ResponseStatus::Interrupted);
+        self.owe(Owed {
+            turn,
+            report: None,
+            now: false,
+        });
+    }
+
+    /// Tells the client of the reply, and of everything that it said so far.
+    fn announce(&mut self, reply: &mut Reply) {
+        self.counts.responses += 1;
+        self.emit(Event::ResponseStarted {
+            response: reply.id,
+            turn: reply.turn,
+        });
+        if let Some(report) = &mut reply.report {
+            report.first_token.get_or_insert(self.now);
+        }
+        if !reply.text.expose().is_empty() {
+            self.tell_text(reply, reply.text.clone());
+        }
+        for call in reply.tool_calls.clone() {
+            self.tell_call(reply, call);
+        }
+    }
+
+    fn tell_text(&mut self, reply: &mut Reply, delta: Pii<String>) {
+        self.emit(Event::ResponseText {
+            response: reply.id,
+            delta,
+        });
+        if !reply.spoken {
+            self.remember_heard(reply, Samples::ZERO);
+        }
+    }
+
+    fn tell_call(&mut self, reply: &mut Reply, call: ToolCall) {
+        let max_items = self.settings.limits.max_history_items;
+        let history = &mut self.history;
+        let item = *reply
+            .item
+            .get_or_insert_with(|| history.push(Role::Assistant, Pii::default(), None, max_items));
+        self.history.add_call(item, call.clone());
+        if self.open_calls.len() == max_items as usize {
+            self.open_calls.pop_front();
+        }
+        self.open_calls.push_back(call.call_id.clone());
+        self.emit(Event::ToolCall {
+            response: reply.id,
+            call,
+        });
+    }
+
+    /// Puts into the history what has been heard.
+    fn remember_heard(&mut self, reply: &mut Reply, heard: Samples) {
+        if !reply.remember {
+            return;
+        }
+        let text = reply.heard_text(heard);
+        match reply.item {
+            Some(item) => self.history.set_text(item, Pii::new(text)),
+            None if text.is_empty() => {}
+            None => {
+                let max_items = self.settings.limits.max_history_items;
+                reply.item = Some(self.history.push(Role::Assistant, Pii::new(text), None, max_items));
+            }
+        }
+    }
+
+    pub(super) fn handle_llm(&mut self, id: GenerationId, event: LlmEvent) {
+        let asked = self
+            .reply
+            .as_ref()
+            .is_some_and(|reply| matches!(reply.generating, Generating::Running { id: running, .. } if running == id));
+        let Some(mut reply) = self.reply.take_if(|_| asked) else {
+            self.count_stale();
+            return;
+        };
+        let timeout = Duration::from_millis(self.settings.limits.llm_first_token_timeout_ms.into());
+        reply.generating = Generating::Running {
+            id,
+            deadline: self.now + timeout,
+        };
+        match event {
+            LlmEvent::Delta { text } => self.take_words(&mut reply, id, text.expose()),
+            LlmEvent::ToolCall(call) => {
+                if reply.tool_calls.len() < MAX_TOOL_CALLS {
+                    reply.tool_calls.push(call.clone());
+                    match reply.state.handle(ResponseEvent::Content) {
+                        ResponseEffect::Announce => self.announce(&mut reply),
+                        _ if reply.state == Response::Live => self.tell_call(&mut reply, call),
+                        _ => {}
+                    }
+                }
+            }
+            LlmEvent::Done { .. } => {
+                reply.generating = Generating::Done;
+                reply.chunker.end();
+            }
+            LlmEvent::Failed(failure) => {
+                self.reply = Some(reply);
+                self.generation_failed(&failure, ErrorCode::LlmFailed);
+                return;
+            }
+        }
+        self.reply = Some(reply);
+    }
+
+    fn take_words(&mut self, reply: &mut Reply, id: GenerationId, text: &str) {
+        let room = self.settings.limits.max_text_chars.saturating_sub(reply.chars);
+        let delta = truncated(text, room as usize);
+        if !delta.is_empty() {
+            reply.text.expose_mut().push_str(delta);
+            reply.chars += count_chars(delta);
+            reply.chunker.push(delta);
+            match reply.state.handle(ResponseEvent::Content) {
+                ResponseEffect::Announce => self.announce(reply),
+                _ if reply.state == Response::Live => self.tell_text(reply, Pii::from(delta)),
+                _ => {}
+            }
+        }
+        if delta.len() < text.len() {
+            self.act(Action::CancelGeneration { id });
+            reply.generating = Generating::Done;
+            reply.chunker.end();
+        }
+    }
+
+    /// The language model failed: it is asked again if it had said nothing, otherwise the reply ends with what it said.
+    pub(super) fn generation_failed(&mut self, failure: &StageFailure, code: ErrorCode) {
+        if self.reply.as_ref().is_some_and(|reply| reply.state == Response::Held) {
+            // It was a guess. When the turn ends, the model is asked again in earnest.
+            if let Some(reply) = &mut self.reply {
+                reply.generating = Generating::Done;
+            }
+            self.discard_held();
+            return;
+        }
+        let Some(mut reply) = self.reply.take() else { return };
+        if failure.retry && !reply.has_content() && reply.retries < self.settings.limits.max_retries {
+            reply.retries += 1;
+            let not_before = self.not_before(failure.retry_after_ms);
+            self.ask_model(&mut reply, not_before);
+        } else {
+            self.emit(Event::Error(CallError {
+                code,
+                origin: Culprit::Backend,
+                retry: failure.retry,
+                message: format!("no (further) reply: {}: {}", failure.backend, failure.reason),
+            }));
+            reply.generating = Generating::Done;
+            reply.status = ResponseStatus::Failed;
+            reply.chunker.end();
+        }
+        self.reply = Some(reply);
+    }
+
+    pub(super) fn generation_due(reply: &Reply) -> Option<Time> {
+        match reply.generating {
+            Generating::Running { deadline, .. } => Some(deadline),
+            Generating::Waiting { until } => Some(until),
+            Generating::Done => None,
+        }
+    }
+
+    pub(super) fn generation_timed_out(&mut self) {
+        let Some(generating) = self.reply.as_ref().map(|reply| reply.generating) else {
+            return;
+        };
+        let (reason, retry) = match generating {
+            Generating::Running { id, .. } => {
+                self.act(Action::CancelGeneration { id });
+                ("it did not answer in time", true)
+            }
+            Generating::Waiting { .. } => ("it did not come back in time", false),
+            Generating::Done => return,
+        };
+        let failure = StageFailure {
+            backend: "llm".to_owned(),
+            reason: reason.to_owned(),
+            retry,
+            retry_after_ms: 0,
+        };
+        self.generation_failed(&failure, ErrorCode::Timeout);
+    }
+
+    /// A language model is there again: what waited for it is asked.
+    pub(super) fn model_ready(&mut self) {
+        if let Some(mut reply) = self
+            .reply
+            .take_if(|reply| matches!(reply.generating, Generating::Waiting { .. }))
+        {
+            let not_before = self.not_before(0);
+            self.ask_model(&mut reply, not_before);
+            self.reply = Some(reply);
+        }
+    }
+
+    /// Does what the live reply is ready for; whether anything was done.
+    pub(super) fn advance_reply(&mut self) -> bool {
+        let Some(reply) = &self.reply else { return false };
+        match reply.state {
+            Response::Held | Response::Stopping { .. } | Response::Over { .. } => return false,
+            // The model ended without a word, or failed before its first.
+            Response::Prepared if reply.generating == Generating::Done => {
+                let status = reply.status;
+                self.finish_reply(status);
+                return true;
+            }
+            Response::Prepared => return false,
+            Response::Live => {}
+        }
+        let (actions, synthesizing) = (self.actions.len(), reply.synthesizing.clone());
+        if self.lookahead_at(reply).is_none() {
+            self.synthesize_next();
+        }
+        self.play();
+        let Some(reply) = &self.reply else { return true };
+        if reply.generating == Generating::Done && !reply.audio_is_open() {
+            let status = reply.status;
+            self.finish_reply(status);
+            return true;
+        }
+        self.actions.len() > actions
+            || self
+                .reply
+                .as_ref()
+                .is_some_and(|reply| reply.synthesizing != synthesizing)
+    }
+
+    /// When enough has been played that the next clause should be made. None when that is already so, or when nothing is
+    /// to be made.
+    pub(super) fn lookahead_at(&self, reply: &Reply) -> Option<Time> {
+        let idle = reply.spoken && reply.state == Response::Live && reply.synthesizing == Synthesizing::Nothing;
+        if !idle || reply.chunker.is_over() {
+            return None;
+        }
+        let Playout::Playing { heard, told, .. } = self.playout else {
+            let ahead = reply.ledger.ready().duration() > LOOKAHEAD;
+            // Not begun to be heard: it will be, or be given up, and both are events.
+            return (ahead && self.playout != Playout::Silent).then_some(Time::from_nanos(u64::MAX));
+        };
+        let unplayed = reply.ledger.ready().saturating_sub(heard).duration();
+        let at = told + unplayed.saturating_sub(LOOKAHEAD);
+        (unplayed > LOOKAHEAD && at > self.now).then_some(at)
+    }
+
+    /// Gives the next clause to the synthesiser, if there is one and the one before it is made.
+    pub(super) fn synthesize_next(&mut self) {
+        let Some(mut reply) = self.reply.take() else { return };
+        if reply.spoken && reply.state == Response::Live && reply.synthesizing == Synthesizing::Nothing {
+            if self.tell_missing(BackendKind::Tts) {
+                self.mute(&mut reply);
+            } else if let Some(clause) = reply.chunker.take() {
+                if let Some(report) = &mut reply.report {
+                    report.first_sentence.get_or_insert(self.now);
+                }
+                reply.ledger.begin(&clause);
+                self.synthesize(&mut reply, Pii::new(clause), false, self.now);
+            }
+        }
+        self.reply = Some(reply);
+    }
+
+    fn synthesize(&mut self, reply: &mut Reply, clause: Pii<String>, again: bool, not_before: Time) {
+        if self.leases.is_lost(BackendKind::Tts) {
+            reply.synthesizing = Synthesizing::Waiting {
+                clause,
+                until: self.now + LOST_WAIT,
+            };
+            return;
+        }
+        let id = self.ids.synthesis;
+        self.ids.synthesis = id.next();
+        let timeout = Duration::from_millis(self.settings.limits.tts_first_audio_timeout_ms.into());
+        reply.synthesizing = Synthesizing::Running {
+            id,
+            clause: clause.clone(),
+            again,
+            deadline: not_before + timeout,
+        };
+        self.act(Action::Synthesize {
+            id,
+            response: reply.id,
+            text: clause,
+            voice: reply.voice.clone(),
+            not_before,
+        });
+    }
+
+    /// Asks for playing as soon as audio lies ready, and for its end when no more comes.
+    fn play(&mut self) {
+        let Some(reply) = &mut self.reply else { return };
+        let id = reply.id;
+        if reply.spoken && !reply.play_asked && reply.ledger.ready() > Samples::ZERO {
+            reply.play_asked = true;
+            self.handle_playout(PlayoutInput::Play(id));
+        }
+        let Some(reply) = &mut self.reply else { return };
+        let made = !reply.spoken || (reply.synthesizing == Synthesizing::Nothing && reply.chunker.is_over());
+        if reply.play_asked && !reply.played && reply.finish_asked.is_none() && made {
+            reply.finish_asked = Some(self.now);
+            self.act(Action::FinishPlayout { response: id });
+        }
+    }
+
+    /// When we stop waiting for the end of playing.
+    pub(super) fn finish_at(&self, reply: &Reply) -> Option<Time> {
+        let asked = reply.finish_asked?;
+        match self.playout {
+            Playout::Playing { heard, told, .. } => {
+                Some(asked.max(told) + reply.ledger.ready().saturating_sub(heard).duration() + PLAY_WAIT)
+            }
+            Playout::Asked { .. } => Some(asked + reply.ledger.ready().duration() + PLAY_WAIT),
+            Playout::Silent | Playout::Stopping { .. } => None,
+        }
+    }
+
+    pub(super) fn handle_tts(&mut self, id: SynthesisId, event: TtsProgress) {
+        let timeout = Duration::from_millis(self.settings.limits.tts_first_audio_timeout_ms.into());
+        let now = self.now;
+        let running = self
+            .reply
+            .as_deref_mut()
+            .and_then(|reply| match &mut reply.synthesizing {
+                Synthesizing::Running {
+                    id: running, deadline, ..
+                } if *running == id => {
+                    *deadline = now + timeout;
+                    Some(())
+                }
+                _ => None,
+            });
+        let Some((reply, ())) = self.reply.as_deref_mut().zip(running) else {
+            self.count_stale();
+            return;
+        };
+        match event {
+            TtsProgress::Audio { total } => {
+                reply.ledger.audio(total.min(LONGEST_CLAUSE));
+                if total > Samples::ZERO
+                    && let Some(report) = &mut reply.report
+                {
+                    report.first_audio.get_or_insert(now);
+                }
+            }
+            TtsProgress::Words { words } => reply.ledger.words(&words),
+            TtsProgress::Done { total } => {
+                reply.ledger.audio(total.min(LONGEST_CLAUSE));
+                reply.ledger.complete();
+                reply.synthesizing = Synthesizing::Nothing;
+            }
+            TtsProgress::Failed(failure) => self.clause_failed(&failure),
+        }
+        // What is known of the words may have changed what is known to have been heard of them.
+        if let Playout::Playing { heard, .. } = self.playout
+            && let Some(mut reply) = self.reply.take()
+        {
+            self.remember_heard(&mut reply, heard);
+            self.reply = Some(reply);
+        }
+    }
+
+    /// A clause failed: it is made again if none of it can have been heard; otherwise the reply goes on as text.
+    fn clause_failed(&mut self, failure: &StageFailure) {
+        let Some(mut reply) = self.reply.take() else { return };
+        let reached = match self.playout {
+            Playout::Playing { heard, told, .. } => heard + Samples::from_duration(self.now.since(told)),
+            other => other.heard(),
+        };
+        let start = reply.ledger.last_start();
+        let has_audio = reply.ledger.ready() > start;
+        let unheard = !has_audio || reached <= start;
+        match std::mem::replace(&mut reply.synthesizing, Synthesizing::Nothing) {
+            Synthesizing::Running {
+                id,
+                clause,
+                again: false,
+                ..
+            } if failure.retry && unheard => {
+                if has_audio {
+                    self.act(Action::CancelSynthesis { id });
+                }
+                reply.ledger.restart();
+                let not_before = self.not_before(failure.retry_after_ms);
+                self.synthesize(&mut reply, clause, true, not_before);
+            }
+            Synthesizing::Running { .. } | Synthesizing::Waiting { .. } | Synthesizing::Nothing => {
+                self.emit(Event::Error(CallError {
+                    code: ErrorCode::TtsFailed,
+                    origin: Culprit::Backend,
+                    retry: failure.retry,
+                    message: format!("{} goes on as text: {}: {}", reply.id, failure.backend, failure.reason),
+                }));
+                self.mute(&mut reply);
+            }
+        }
+        self.reply = Some(reply);
+    }
+
+    /// From here on the reply is text only.
+    fn mute(&mut self, reply: &mut Reply) {
+        reply.spoken = false;
+        reply.synthesizing = Synthesizing::Nothing;
+        self.remember_heard(reply, Samples::ZERO);
+    }
+
+    pub(super) fn synthesis_due(reply: &Reply) -> Option<Time> {
+        match &reply.synthesizing {
+            Synthesizing::Running { deadline, .. } => Some(*deadline),
+            Synthesizing::Waiting { until, .. } => Some(*until),
+            Synthesizing::Nothing => None,
+        }
+    }
+
+    pub(super) fn synthesis_timed_out(&mut self) {
+        let (reason, running) = match self.reply.as_ref().map(|reply| &reply.synthesizing) {
+            Some(Synthesizing::Running { id, .. }) => ("it gave no audio in time", Some(*id)),
+            Some(Synthesizing::Waiting { .. }) => ("it did not come back in time", None),
+            Some(Synthesizing::Nothing) | None => return,
+        };
+        if let Some(id) = running {
+            self.act(Action::CancelSynthesis { id });
+        }
+        self.clause_failed(&StageFailure {
+            backend: "tts".to_owned(),
+            reason: reason.to_owned(),
+            retry: running.is_some(),
+            retry_after_ms: 0,
+        });
+    }
+
+    /// A synthesiser is there again: the clause that waited for it is made.
+    pub(super) fn synthesiser_ready(&mut self) {
+        let Some(mut reply) = self.reply.take() else { return };
+        if let Synthesizing::Waiting { clause, .. } = &reply.synthesizing {
+            let clause = clause.clone();
+            let not_before = self.not_before(0);
+            self.synthesize(&mut reply, clause, true, not_before);
+        }
+        self.reply = Some(reply);
+    }
+
+    /// None is coming: what waited for it goes on as text.
+    pub(super) fn synthesiser_missing(&mut self) {
+        let Some(mut reply) = self.reply.take() else { return };
+        if matches!(reply.synthesizing, Synthesizing::Waiting { .. }) {
+            self.tell_missing(BackendKind::Tts);
+            self.mute(&mut reply);
+        }
+        self.reply = Some(reply);
+    }
+
+    pub(super) fn handle_playout(&mut self, input: PlayoutInput) {
+        let before = self.playout;
+        match self.playout.handle(input) {
+            PlayoutEffect::None => {}
+            PlayoutEffect::Stale => self.count_stale(),
+            PlayoutEffect::Play(response) => self.act(Action::Play { response }),
+            PlayoutEffect::Stop(response) => self.act(Action::StopPlayout { response }),
+            PlayoutEffect::Started(response) => {
+                self.emit(Event::AudioStarted { response });
+                let received = self.clock.received;
+                if let Some(open) = self.turn.open_mut() {
+                    open.interrupts_from = received.max(open.speech_end);
+                }
+                let Some(reply) = &mut self.reply else { return };
+                let report = reply.report.take().map(|report| TurnReport {
+                    first_sent: Some(self.now),
+                    ..report
+                });
+                self.emit_report(report);
+            }
+            PlayoutEffect::Heard(_, heard) => {
+                let Some(mut reply) = self.reply.take() else { return };
+                self.remember_heard(&mut reply, heard);
+                self.reply = Some(reply);
+            }
+            PlayoutEffect::Finished {
+                response,
+                heard,
+                started,
+            } => {
+                let Some(reply) = &mut self.reply else { return };
+                if reply.finish_asked.is_none() {
+                    // It cannot have finished: it was not told yet where its end is.
+                    self.playout = before;
+                    self.count_stale();
+                    return;
+                }
+                reply.played = true;
+                reply.heard = heard.min(reply.ledger.ready());
+                if started {
+                    let sent = reply.heard;
+                    self.emit(Event::AudioDone { response, sent });
+                }
+            }
+            PlayoutEffect::Stopped {
+                response,
+                sent,
+                heard,
+                started,
+            } => {
+                let Some(mut reply) = self.reply.take() else { return };
+                let ready = reply.ledger.ready();
+                reply.played = true;
+                reply.heard = heard.min(ready);
+                if started {
+                    let sent = sent.min(ready);
+                    self.emit(Event::AudioDone { response, sent });
+                }
+                match reply.state.handle(ResponseEvent::Stopped) {
+                    ResponseEffect::End(status) => self.conclude(reply, status),
+                    _ => self.reply = Some(reply),
+                }
+            }
+        }
+    }
+
+    /// Ends the reply early.
+    pub(super) fn stop_reply(&mut self, status: ResponseStatus) {
+        let Some(mut reply) = self
+            .reply
+            .take_if(|reply| !matches!(reply.state, Response::Stopping { .. }))
+        else {
+            return;
+        };
+        if let Generating::Running { id, .. } = reply.generating {
+            self.act(Action::CancelGeneration { id });
+        }
+        reply.generating = Generating::Done;
+        if let Synthesizing::Running { id, .. } = reply.synthesizing {
+            self.act(Action::CancelSynthesis { id });
+        }
+        reply.synthesizing = Synthesizing::Nothing;
+        let playing = self.playout.response() == Some(reply.id);
+        let effect = reply.state.handle(ResponseEvent::Stop { status, playing });
+        self.follow_response(reply, effect);
+    }
+
+    /// Everything of the reply has been done.
+    fn finish_reply(&mut self, status: ResponseStatus) {
+        let Some(mut reply) = self.reply.take() else { return };
+        let effect = reply.state.handle(ResponseEvent::Finish { status });
+        self.follow_response(reply, effect);
+    }
+
+    fn follow_response(&mut self, mut reply: Box<Reply>, effect: ResponseEffect) {
+        match effect {
+            ResponseEffect::Forget => {
+                let report = reply.report.take().map(|report| TurnReport {
+                    response: None,
+                    ..report
+                });
+                self.emit_report(report);
+            }
+            ResponseEffect::Silence => {
+                self.reply = Some(reply);
+                self.handle_playout(PlayoutInput::Stop(self.now + STOP_WAIT));
+            }
+            ResponseEffect::End(status) => self.conclude(reply, status),
+            ResponseEffect::AnnounceAndEnd(status) => {
+                self.counts.responses += 1;
+                self.emit(Event::ResponseStarted {
+                    response: reply.id,
+                    turn: reply.turn,
+                });
+                self.conclude(reply, status);
+            }
+            ResponseEffect::None | ResponseEffect::Announce => self.reply = Some(reply),
+        }
+    }
+
+    /// Tells how a reply has ended. It is the last thing that is told of it.
+    fn conclude(&mut self, mut reply: Box<Reply>, status: ResponseStatus) {
+        let heard_audio = reply.heard;
+        self.remember_heard(&mut reply, heard_audio);
+        self.raise(false);
+        self.emit_report(reply.report.take());
+        let heard = reply.heard_text(heard_audio);
+        self.emit(Event::ResponseDone {
+            response: reply.id,
+            status,
+            heard: Pii::new(heard),
+            heard_audio,
+            item: reply.item,
+            text: reply.text,
+        });
+        self.last_activity = self.now;
+    }
+
+    /// Lowers the reply's volume, because somebody may be speaking.
+    pub(super) fn duck(&mut self) {
+        let Some(response) = self.audible_reply() else { return };
+        let interruptible = self.reply.as_ref().is_some_and(|reply| reply.interruptible);
+        if !self.settings.barge_in.enabled || !interruptible || self.ducked.is_some() {
+            return;
+        }
+        self.ducked = Some(response);
+        self.act(Action::Gain {
+            per_mille: self.settings.barge_in.duck_per_mille,
+        });
+        self.emit(Event::Ducked { response, ducked: true });
+    }
+
+    /// Raises it again; `tell` where the reply goes on.
+    pub(super) fn raise(&mut self, tell: bool) {
+        let Some(response) = self.ducked.take() else { return };
+        self.act(Action::Gain { per_mille: 1_000 });
+        if tell {
+            self.emit(Event::Ducked {
+                response,
+                ducked: false,
+            });
+        }
+    }
+}

@@ -1,0 +1,499 @@
+//! Calls in virtual time, as timelines that people review. The recogniser, the model, the synthesiser and the loudspeaker
+//! are scripted; the session is the real one.
+
+use repartee::call::{
+    BackendKind, Command, HistoryEdit, Say, Settings, SettingsUpdate, Stages, ToolOutput, TurnDetection,
+};
+use repartee::pii::Pii;
+use repartee::session::Input;
+use repartee::session::simulation::{Answer, Script};
+
+fn settings(change: impl FnOnce(&mut Settings)) -> Settings {
+    let mut settings = Settings {
+        instructions: Pii::from("Be brief."),
+        ..Settings::default()
+    };
+    change(&mut settings);
+    settings
+}
+
+fn call() -> Script {
+    Script::new(settings(|_| {}))
+}
+
+/// A reply that takes about eight seconds to be said.
+const LONG: &str = "Certainly, I can tell you. The museum opens at nine in the morning and closes at six in the evening. \
+                    On Mondays it is closed.";
+
+fn long_reply() -> Script {
+    call()
+        .user(500, "when does the museum open", 1_300)
+        .answer("when does the museum open", Answer::Text(LONG.to_owned()))
+}
+
+#[test]
+fn ordinary_turn() {
+    insta::assert_snapshot!(call().user(500, "good morning to you", 1_200).until(8_000).run());
+}
+
+#[test]
+fn two_turns_of_a_conversation() {
+    let timeline = call()
+        .user(300, "good morning", 700)
+        .user(5_000, "how are you", 800)
+        .until(11_000)
+        .run();
+    insta::assert_snapshot!(timeline);
+}
+
+#[test]
+fn barge_in() {
+    let timeline = long_reply()
+        .user(5_000, "no wait I meant the zoo", 1_500)
+        .until(12_000)
+        .run();
+    insta::assert_snapshot!(timeline);
+}
+
+#[test]
+fn backchannel_does_not_interrupt() {
+    insta::assert_snapshot!(long_reply().user(5_000, "mhm yeah", 500).until(13_500).run());
+}
+
+#[test]
+fn false_alarm_is_resumed() {
+    insta::assert_snapshot!(long_reply().noise(5_000, 130).until(13_500).run());
+}
+
+#[test]
+fn a_click_only_dips_the_volume() {
+    insta::assert_snapshot!(long_reply().noise(5_000, 70).until(13_500).run());
+}
+
+#[test]
+fn the_user_resumes_before_the_turn_ends() {
+    let timeline = call()
+        .user(300, "I would like", 700)
+        .user(1_450, "a cup of tea", 800)
+        .until(7_000)
+        .run();
+    insta::assert_snapshot!(timeline);
+}
+
+#[test]
+fn an_unfinished_sentence_is_waited_for() {
+    let timeline = call()
+        .user(300, "I would like to", 900)
+        .user(2_400, "buy a ticket", 800)
+        .until(8_000)
+        .run();
+    insta::assert_snapshot!(timeline);
+}
+
+#[test]
+fn two_quick_turns_are_answered_together() {
+    let timeline = call()
+        .user(300, "good morning", 700)
+        .user(1_800, "how are you", 800)
+        .until(8_000)
+        .run();
+    insta::assert_snapshot!(timeline);
+}
+
+#[test]
+fn stt_worker_lost_in_the_middle_of_an_utterance() {
+    let timeline = call()
+        .user(300, "I would like a cup of tea please", 2_000)
+        .lose(1_200, BackendKind::Stt, 400)
+        .until(9_000)
+        .run();
+    insta::assert_snapshot!(timeline);
+}
+
+#[test]
+fn stt_is_switched_in_the_middle_of_an_utterance() {
+    let timeline = call()
+        .user(300, "I would like a cup of tea please", 2_000)
+        .switch(1_200, BackendKind::Stt)
+        .until(9_000)
+        .run();
+    insta::assert_snapshot!(timeline);
+}
+
+#[test]
+fn stt_worker_does_not_come_back() {
+    let timeline = call()
+        .user(300, "I would like a cup of tea please", 2_000)
+        .lose(1_900, BackendKind::Stt, 60_000)
+        .until(30_000)
+        .run();
+    insta::assert_snapshot!(timeline);
+}
+
+#[test]
+fn tts_worker_lost_between_two_clauses() {
+    insta::assert_snapshot!(long_reply().lose(2_990, BackendKind::Tts, 500).until(14_000).run());
+}
+
+#[test]
+fn tts_worker_lost_while_it_is_heard() {
+    insta::assert_snapshot!(long_reply().lose(4_220, BackendKind::Tts, 500).until(14_000).run());
+}
+
+#[test]
+fn llm_fails_once() {
+    let fail = |text: &str| Answer::Failure {
+        text: text.to_owned(),
+        retry: true,
+    };
+    let timeline = call()
+        .user(300, "good morning", 700)
+        .answer("good morning", fail(""))
+        .answer("good morning", Answer::Text("And to you.".to_owned()))
+        .until(7_000)
+        .run();
+    insta::assert_snapshot!(timeline);
+}
+
+#[test]
+fn llm_fails_in_the_middle_of_a_reply() {
+    let fail = Answer::Failure {
+        text: "And to you, too. I am ".to_owned(),
+        retry: true,
+    };
+    insta::assert_snapshot!(
+        call()
+            .user(300, "good morning", 700)
+            .answer("good morning", fail)
+            .until(7_000)
+            .run()
+    );
+}
+
+#[test]
+fn llm_fails_for_good() {
+    let fail = Answer::Failure {
+        text: String::new(),
+        retry: false,
+    };
+    insta::assert_snapshot!(
+        call()
+            .user(300, "good morning", 700)
+            .answer("good morning", fail)
+            .until(5_000)
+            .run()
+    );
+}
+
+#[test]
+fn without_a_language_model() {
+    insta::assert_snapshot!(
+        call()
+            .without(BackendKind::Llm)
+            .user(300, "good morning", 700)
+            .user(3_000, "good night", 700)
+            .until(6_000)
+            .run()
+    );
+}
+
+#[test]
+fn without_a_synthesiser() {
+    insta::assert_snapshot!(
+        call()
+            .without(BackendKind::Tts)
+            .user(300, "good morning", 700)
+            .until(5_000)
+            .run()
+    );
+}
+
+fn say(text: &str, interrupt: bool, interruptible: bool) -> Command {
+    Command::Say(Say {
+        text: Pii::from(text),
+        interrupt,
+        interruptible,
+        remember: true,
+    })
+}
+
+#[test]
+fn say_queue() {
+    let timeline = call()
+        .say(200, "Welcome.")
+        .say(300, "How can I help?")
+        .command(1_200, say("One moment.", true, true))
+        .until(6_000)
+        .run();
+    insta::assert_snapshot!(timeline);
+}
+
+#[test]
+fn an_announcement_is_not_interrupted() {
+    let timeline = call()
+        .command(
+            200,
+            say("This call is recorded for quality and training.", false, false),
+        )
+        .user(1_500, "hello is anybody there", 1_300)
+        .until(9_000)
+        .run();
+    insta::assert_snapshot!(timeline);
+}
+
+#[test]
+fn tool_call() {
+    let call_tool = Answer::Tool {
+        text: "Let me see.".to_owned(),
+        name: "weather".to_owned(),
+        arguments: "{\"place\":\"Oslo\"}".to_owned(),
+    };
+    let timeline = call()
+        .user(300, "how is the weather", 900)
+        .answer("how is the weather", call_tool)
+        .command(
+            3_000,
+            Command::ToolOutput(ToolOutput {
+                call_id: "call_1".to_owned(),
+                output: Pii::from("rain"),
+                respond: true,
+            }),
+        )
+        .until(8_000)
+        .run();
+    insta::assert_snapshot!(timeline);
+}
+
+#[test]
+fn typed_turn_interrupts() {
+    let timeline = long_reply()
+        .command(
+            5_000,
+            Command::Text {
+                text: Pii::from("never mind"),
+            },
+        )
+        .until(9_000)
+        .run();
+    insta::assert_snapshot!(timeline);
+}
+
+#[test]
+fn the_client_cancels_and_asks_again() {
+    let timeline = long_reply()
+        .command(5_000, Command::Cancel { response: None })
+        .command(6_000, Command::Respond)
+        .command(6_100, Command::Respond)
+        .until(9_000)
+        .run();
+    insta::assert_snapshot!(timeline);
+}
+
+#[test]
+fn history_is_edited() {
+    let timeline = call()
+        .command(
+            100,
+            Command::Edit(HistoryEdit::Append {
+                role: repartee::call::Role::User,
+                text: Pii::from("my name is Ada"),
+            }),
+        )
+        .command(200, Command::Status)
+        .command(300, Command::Edit(HistoryEdit::Clear))
+        .command(
+            400,
+            Command::Edit(HistoryEdit::Delete {
+                item: repartee::id::ItemId::new(1),
+            }),
+        )
+        .command(500, Command::Commit)
+        .until(1_000)
+        .run();
+    insta::assert_snapshot!(timeline);
+}
+
+#[test]
+fn drain_finishes_the_open_turn_and_its_reply() {
+    let timeline = call()
+        .user(500, "good morning to you", 1_200)
+        .input(1_000, Input::Drain { within_ms: 10_000 })
+        .command(1_500, say("too late", false, true))
+        .user(4_000, "and one more thing", 1_000)
+        .until(12_000)
+        .run();
+    insta::assert_snapshot!(timeline);
+}
+
+#[test]
+fn drain_has_a_deadline() {
+    insta::assert_snapshot!(
+        long_reply()
+            .input(5_000, Input::Drain { within_ms: 1_000 })
+            .until(9_000)
+            .run()
+    );
+}
+
+#[test]
+fn bye_in_the_middle_of_a_reply() {
+    insta::assert_snapshot!(long_reply().command(5_000, Command::Bye).until(9_000).run());
+}
+
+#[test]
+fn a_long_turn_is_committed_in_segments() {
+    let text = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen";
+    let timeline = Script::new(settings(|settings| settings.endpointing.hard_limit_ms = 2_000))
+        .user(300, text, 5_000)
+        .until(12_000)
+        .run();
+    insta::assert_snapshot!(timeline);
+}
+
+#[test]
+fn the_client_commits() {
+    let timeline = Script::new(settings(|settings| settings.turn_detection = TurnDetection::Client))
+        .user(300, "good morning", 700)
+        .command(1_200, Command::Commit)
+        .command(1_205, Command::Commit)
+        .user(5_000, "forget this", 500)
+        .command(5_700, Command::Clear)
+        .until(6_000)
+        .run();
+    insta::assert_snapshot!(timeline);
+}
+
+#[test]
+fn transcription_only() {
+    let stages = Stages {
+        stt: true,
+        llm: false,
+        tts: false,
+    };
+    let timeline = Script::new(settings(|settings| settings.stages = stages))
+        .user(300, "good morning", 700)
+        .user(1_800, "good night", 700)
+        .until(5_000)
+        .run();
+    insta::assert_snapshot!(timeline);
+}
+
+#[test]
+fn text_to_text() {
+    let stages = Stages {
+        stt: false,
+        llm: true,
+        tts: false,
+    };
+    let timeline = Script::new(settings(|settings| settings.stages = stages))
+        .without_audio()
+        .command(
+            300,
+            Command::Text {
+                text: Pii::from("good morning"),
+            },
+        )
+        .until(3_000)
+        .run();
+    insta::assert_snapshot!(timeline);
+}
+
+#[test]
+fn text_to_speech() {
+    let stages = Stages {
+        stt: false,
+        llm: false,
+        tts: true,
+    };
+    let timeline = Script::new(settings(|settings| settings.stages = stages))
+        .without_audio()
+        .say(300, "Good morning. How are you?")
+        .until(4_000)
+        .run();
+    insta::assert_snapshot!(timeline);
+}
+
+fn eager() -> Settings {
+    settings(|settings| settings.endpointing.eager_ms = 250)
+}
+
+#[test]
+fn eager_reply_hits() {
+    insta::assert_snapshot!(
+        Script::new(eager())
+            .user(500, "good morning to you", 1_200)
+            .until(7_000)
+            .run()
+    );
+}
+
+#[test]
+fn eager_reply_misses() {
+    let timeline = Script::new(eager())
+        .user(500, "good morning to you", 1_200)
+        .user(2_150, "my friend", 600)
+        .until(8_000)
+        .run();
+    insta::assert_snapshot!(timeline);
+}
+
+#[test]
+fn turn_model_ends_a_turn_early() {
+    insta::assert_snapshot!(
+        call()
+            .turn_model(950)
+            .user(500, "good morning to you", 1_200)
+            .until(6_000)
+            .run()
+    );
+}
+
+#[test]
+fn turn_model_keeps_a_turn_open() {
+    insta::assert_snapshot!(
+        call()
+            .turn_model(100)
+            .user(500, "my number is five five five", 1_400)
+            .user(2_900, "one two three four", 1_000)
+            .until(9_000)
+            .run()
+    );
+}
+
+#[test]
+fn settings_change_during_a_call() {
+    let update = |update| Command::Update(Box::new(update));
+    let timeline = call()
+        .command(
+            100,
+            update(SettingsUpdate {
+                temperature_milli: Some(9_999),
+                ..SettingsUpdate::default()
+            }),
+        )
+        .command(
+            200,
+            update(SettingsUpdate {
+                stages: Some(Stages {
+                    stt: true,
+                    llm: true,
+                    tts: false,
+                }),
+                ..SettingsUpdate::default()
+            }),
+        )
+        .user(500, "good morning", 700)
+        .until(4_000)
+        .run();
+    insta::assert_snapshot!(timeline);
+}
+
+#[test]
+fn idle_call_is_closed() {
+    let timeline = Script::new(settings(|settings| settings.limits.idle_timeout_ms = 3_000))
+        .without_audio()
+        .say(200, "Hello.")
+        .until(20_000)
+        .run();
+    insta::assert_snapshot!(timeline);
+}
