@@ -46,12 +46,10 @@ struct Table {
 }
 
 impl Table {
-    /// Streams that have not ended. One that has may still be here for a moment, but the engine already knows of its end.
+    /// Streams that take a place. One that has ended or was cancelled may still be here for a moment, but for the engine it's gone.
     fn open_streams(&self) -> usize {
-        self.streams
-            .values()
-            .filter(|entry| !entry.state.ended.load(Ordering::Acquire))
-            .count()
+        let is_over = |state: &State| state.ended.load(Ordering::Acquire) || state.cancelled.load(Ordering::Acquire);
+        self.streams.values().filter(|entry| !is_over(&entry.state)).count()
     }
 }
 
