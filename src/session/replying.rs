@@ -9,7 +9,7 @@ use super::recognition::{count_chars, truncated};
 use super::reply::{Generating, MAX_TOOL_CALLS, Origin, Reply, Synthesizing};
 use super::response::{Response, ResponseEffect, ResponseEvent};
 use super::turn::Turn;
-use super::{Action, TtsProgress};
+use super::{Action, PlayoutEvent, TtsProgress};
 use crate::call::{
     BackendKind, CallError, ErrorCode, Event, LlmEvent, Role, Say, StageFailure, ToolCall, TurnDetection, TurnReport,
 };
@@ -649,9 +649,28 @@ impl Session {
         self.reply = Some(reply);
     }
 
+    /// No more can have been heard than was made, whatever the wire says.
+    fn within_what_was_made(&self, input: PlayoutInput) -> PlayoutInput {
+        let PlayoutInput::Told(response, event, now) = input else {
+            return input;
+        };
+        let made = self.reply.as_ref().map_or(Samples::ZERO, |reply| reply.ledger.ready());
+        let event = match event {
+            PlayoutEvent::Started => event,
+            PlayoutEvent::Heard { until } => PlayoutEvent::Heard { until: until.min(made) },
+            PlayoutEvent::Underrun { at } => PlayoutEvent::Underrun { at: at.min(made) },
+            PlayoutEvent::Finished { heard } => PlayoutEvent::Finished { heard: heard.min(made) },
+            PlayoutEvent::Stopped { sent, heard } => PlayoutEvent::Stopped {
+                sent: sent.min(made),
+                heard: heard.min(made),
+            },
+        };
+        PlayoutInput::Told(response, event, now)
+    }
+
     pub(super) fn handle_playout(&mut self, input: PlayoutInput) {
         let before = self.playout;
-        match self.playout.handle(input) {
+        match self.playout.handle(self.within_what_was_made(input)) {
             PlayoutEffect::None => {}
             PlayoutEffect::Stale => self.count_stale(),
             PlayoutEffect::Play(response) => self.act(Action::Play { response }),
