@@ -421,7 +421,7 @@ impl Session {
             Timer::Idle => self.handle_call(CallEvent::Idle),
             Timer::Endpoint => self.end_turn(false),
             Timer::Eager => self.prepare_eagerly(),
-            Timer::Raise => self.raise(true),
+            Timer::Raise => self.decide_interruption(),
             Timer::Segment(id) => self.segment_timed_out(id),
             Timer::Generation => self.generation_timed_out(),
             Timer::Synthesis => self.synthesis_timed_out(),

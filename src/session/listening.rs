@@ -742,13 +742,26 @@ impl Session {
         let Turn::Deciding { open, .. } = &self.turn else {
             return None;
         };
-        self.ducked?;
+        self.ducked.filter(|ducked| Some(*ducked) == self.audible_reply())?;
         let judged = self.speech.judged().saturating_sub(open.speech_end).duration();
         if judged >= barge_in::RAISE_AFTER {
             Some(self.now)
         } else {
             Some(open.spoke_until + barge_in::RAISE_AFTER)
         }
+    }
+
+    /// Whoever spoke while the reply was heard has been silent for a while: with words that mean something it was an
+    /// interruption, however short; otherwise it was none.
+    pub(super) fn decide_interruption(&mut self) {
+        let meant = self.turn.open().is_some_and(|open| {
+            let text = open.text();
+            open.interrupts_from == open.speech_start && !text.trim().is_empty() && !barge_in::is_backchannel(text)
+        });
+        if meant {
+            self.interrupt();
+        }
+        self.raise(true);
     }
 
     /// Tells from where on audio is still needed, when that has moved.

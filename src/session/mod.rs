@@ -32,6 +32,7 @@ mod replying;
 mod response;
 pub mod simulation;
 mod speech;
+pub mod trace;
 mod turn;
 
 pub use self::core::Session;

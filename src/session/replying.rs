@@ -228,7 +228,7 @@ impl Session {
             delta,
         });
         if !reply.spoken {
-            self.remember_heard(reply, Samples::ZERO);
+            self.remember_heard(reply, self.playout.heard());
         }
     }
 
@@ -600,7 +600,7 @@ impl Session {
     fn mute(&mut self, reply: &mut Reply) {
         reply.spoken = false;
         reply.synthesizing = Synthesizing::Nothing;
-        self.remember_heard(reply, Samples::ZERO);
+        self.remember_heard(reply, self.playout.heard());
     }
 
     pub(super) fn synthesis_due(reply: &Reply) -> Option<Time> {
@@ -822,7 +822,11 @@ impl Session {
 
     /// Raises it again; `tell` where the reply goes on.
     pub(super) fn raise(&mut self, tell: bool) {
-        let Some(response) = self.ducked.take() else { return };
+        let audible = self.audible_reply();
+        // What is being stopped is not raised before it is silent.
+        let Some(response) = self.ducked.take_if(|ducked| !tell || Some(*ducked) == audible) else {
+            return;
+        };
         self.act(Action::Gain { per_mille: 1_000 });
         if tell {
             self.emit(Event::Ducked {
