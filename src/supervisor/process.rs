@@ -32,11 +32,11 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts a program and gives our end of its link.
-    pub(super) fn start(name: &str, program: &Path, models: Option<&Path>) -> io::Result<(Self, UnixStream)> {
+    pub(super) fn start(name: &str, program: &Path, models: Option<&Path>, nice: u8) -> io::Result<(Self, UnixStream)> {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let mut command = Command::new(program);
-        command.args(["--connect", "stdin"]);
+        command.args(["--connect", "stdin", "--nice"]).arg(nice.to_string());
         if let Some(models) = models {
             command.arg("--models").arg(models);
         }

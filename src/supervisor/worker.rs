@@ -43,6 +43,8 @@ pub struct Specification {
     pub options: BTreeMap<String, serde_json::Value>,
     /// The most threads for inference; 0 leaves it to the worker.
     pub threads: u32,
+    /// How far it gives way to other processes, the engine above all: 0 to 19.
+    pub nice: u8,
     /// Where to compute; absent leaves it to the worker.
     pub device: Option<String>,
     /// How long a load may take, the warm-up included.
@@ -62,6 +64,7 @@ impl Specification {
             files: BTreeMap::new(),
             options: BTreeMap::new(),
             threads: 0,
+            nice: 10,
             device: None,
             load_timeout: Duration::from_secs(120),
         }
@@ -238,9 +241,13 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 /// Starts the process, hears its hello, and has it load the model.
 async fn start(specification: &Specification, generation: Generation) -> Result<Running, StartFailed> {
     let Specification {
-        name, program, models, ..
+        name,
+        program,
+        models,
+        nice,
+        ..
     } = specification;
-    let (process, socket) = Process::start(name, program, models.as_deref()).map_err(|error| {
+    let (process, socket) = Process::start(name, program, models.as_deref(), *nice).map_err(|error| {
         let reason = format!("the worker {name} can't be started from {}: {error}", program.display());
         match error.kind() {
             std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => StartFailed::ForGood(reason),
