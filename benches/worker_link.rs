@@ -152,7 +152,11 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run()) {
+    // As a task, as sessions are; `block_on` itself would be one more thread to change to.
+    match runtime
+        .block_on(runtime.spawn(run()))
+        .unwrap_or_else(|error| Err(error.to_string()))
+    {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             eprintln!("worker link: {problem}");

@@ -293,15 +293,15 @@ impl Link {
 
     async fn read(&self, reader: &mut OwnedReadHalf, control: &mpsc::Sender<ToEngine>) -> LinkError {
         let mut decoder = Decoder::new();
+        let mut buffer = vec![0; READ];
         loop {
-            decoder.buffer().reserve(READ);
-            // One readable event, then as much as is there: `read_buf` would go through the runtime for each.
             if let Err(error) = reader.readable().await {
                 return error.into();
             }
-            match reader.try_read_buf(decoder.buffer()) {
+            // The copy out of `buffer` is small; reading into the decoder's own would keep all of it alive for each payload that waits.
+            match reader.try_read(&mut buffer) {
                 Ok(0) => return LinkError::Closed,
-                Ok(_) => {}
+                Ok(length) => decoder.push(&buffer[..length]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(error) => return error.into(),
             }
