@@ -32,6 +32,20 @@ const UNJUDGED: Samples = Samples::from_millis(2_000);
 /// From this part of the hard limit on (in thousandths) a segment is cut at the next pause, so that no word is cut in two.
 const SOFT_LIMIT_PER_MILLE: u64 = 750;
 
+/// Something that the user said, in full.
+pub(super) struct Said {
+    /// In which turn.
+    pub(super) turn: TurnId,
+    /// The words.
+    pub(super) text: Pii<String>,
+    /// Where the time of the turn went so far.
+    pub(super) report: TurnReport,
+    /// Whether it was spoken, and not typed.
+    pub(super) spoken: bool,
+    /// Whether it interrupts a reply.
+    pub(super) interrupts: bool,
+}
+
 impl Segment {
     /// When something must be done about it.
     pub(super) fn due(&self) -> Option<Time> {
@@ -176,7 +190,7 @@ impl Session {
     fn begin_segment(&mut self, from: Samples) {
         let id = self.ids.transcription;
         let generation = self.leases.generation(BackendKind::Stt);
-        let state = if self.leases.is_lost(BackendKind::Stt) {
+        let state = if self.leases.is_away(BackendKind::Stt) {
             SegmentState::Waiting {
                 until: self.now + LOST_WAIT,
             }
@@ -353,6 +367,7 @@ impl Session {
             },
             recognition: open.recognition,
             during: self.audible_reply(),
+            interrupts: by_client || open.detection == TurnDetection::Client || self.settings.barge_in.enabled,
         });
         self.raise(true);
     }
@@ -480,7 +495,7 @@ impl Session {
     /// A recognition failed: it is repeated from the kept audio, or its turn goes on with the words that are there.
     fn segment_failed(&mut self, id: TranscriptionId, failure: &StageFailure) {
         let max_retries = self.settings.limits.max_retries;
-        let (lost, now) = (self.leases.is_lost(BackendKind::Stt), self.now);
+        let (lost, now) = (self.leases.is_away(BackendKind::Stt), self.now);
         let Some((_, recognition)) = self.recognition(id) else {
             return;
         };
@@ -570,6 +585,13 @@ impl Session {
                     },
                 );
             }
+            SegmentState::Waiting { .. } if segment.end.is_none() => {
+                // While the user speaks on, nobody waits for the words: there is time.
+                let until = self.now + LOST_WAIT;
+                if let Some((_, recognition)) = self.recognition(id) {
+                    recognition.wait_on(id, until);
+                }
+            }
             SegmentState::Waiting { .. } => {
                 self.give_up_segment(id, ErrorCode::SttFailed, "stt", "it did not come back in time");
             }
@@ -604,7 +626,7 @@ impl Session {
     }
 
     /// None is coming: what waited for one is given up.
-    pub(super) fn recogniser_missing(&mut self, reason: &str) {
+    pub(super) fn recogniser_missing(&mut self) {
         let open = self.turn.open().and_then(|open| open.recognition.as_ref());
         let ended = self.endings.iter().filter_map(|ending| ending.recognition.as_ref());
         let waiting: Vec<TranscriptionId> = ended
@@ -613,8 +635,12 @@ impl Session {
             .filter(|segment| matches!(segment.state, SegmentState::Waiting { .. }))
             .map(|segment| segment.id)
             .collect();
+        let now = self.now;
         for id in waiting {
-            self.give_up_segment(id, ErrorCode::BackendMissing, "stt", reason);
+            self.tell_missing(BackendKind::Stt);
+            if let Some((_, recognition)) = self.recognition(id) {
+                recognition.settle(id, None, now);
+            }
         }
     }
 
@@ -648,7 +674,13 @@ impl Session {
             self.discard_held();
             self.emit_report(Some(report));
         } else {
-            self.answer(turn, text, report);
+            self.answer(Said {
+                turn,
+                text,
+                report,
+                spoken: true,
+                interrupts: ending.interrupts,
+            });
         }
         true
     }
@@ -665,7 +697,14 @@ impl Session {
     }
 
     /// The user has said this: it becomes history, and a reply is owed.
-    pub(super) fn answer(&mut self, turn: TurnId, text: Pii<String>, report: TurnReport) {
+    pub(super) fn answer(&mut self, said: Said) {
+        let Said {
+            turn,
+            text,
+            report,
+            spoken,
+            interrupts,
+        } = said;
         let limits = self.settings.limits;
         let prepared = self.reply.as_ref().is_some_and(|reply| {
             reply.state == Response::Held
@@ -681,10 +720,10 @@ impl Session {
             return;
         }
         self.discard_held();
-        if self.reply.as_ref().is_some_and(|reply| reply.interruptible) {
+        if interrupts && self.reply.as_ref().is_some_and(|reply| reply.interruptible) {
             self.interrupt();
         }
-        let merge = self.owed.as_ref().is_some_and(|owed| owed.turn.is_some());
+        let merge = spoken && self.owed.as_ref().is_some_and(|owed| owed.turn.is_some());
         self.history
             .push_user(text, merge, limits.max_history_items, limits.max_text_chars);
         if self.settings.stages.llm {

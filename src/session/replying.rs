@@ -109,7 +109,7 @@ impl Session {
     }
 
     fn ask_model(&mut self, reply: &mut Reply, not_before: Time) {
-        if self.leases.is_lost(BackendKind::Llm) {
+        if self.leases.is_away(BackendKind::Llm) {
             reply.generating = Generating::Waiting {
                 until: self.now + LOST_WAIT,
             };
@@ -409,7 +409,7 @@ impl Session {
             Response::Live => {}
         }
         let (actions, synthesizing) = (self.actions.len(), reply.synthesizing.clone());
-        if self.lookahead_at(reply).is_none() {
+        if !self.is_far_ahead(reply) {
             self.synthesize_next();
         }
         self.play();
@@ -426,21 +426,36 @@ impl Session {
                 .is_some_and(|reply| reply.synthesizing != synthesizing)
     }
 
-    /// When enough has been played that the next clause should be made. None when that is already so, or when nothing is
-    /// to be made.
+    /// Whether so much lies ready unplayed that the next clause can wait.
+    fn is_far_ahead(&self, reply: &Reply) -> bool {
+        let ready = reply.ledger.ready();
+        match self.playout {
+            Playout::Silent | Playout::Stopping { .. } => false,
+            Playout::Asked { .. } => ready.duration() > LOOKAHEAD,
+            // A wire that doesn't tell is taken to play.
+            Playout::Playing { heard, told, .. } => {
+                ready.saturating_sub(heard).duration() > LOOKAHEAD + self.now.since(told)
+            }
+        }
+    }
+
+    /// When enough will have been played that the next clause should be made; none when nothing is held back for that.
     pub(super) fn lookahead_at(&self, reply: &Reply) -> Option<Time> {
         let idle = reply.spoken && reply.state == Response::Live && reply.synthesizing == Synthesizing::Nothing;
-        if !idle || reply.chunker.is_over() {
+        let Playout::Playing { heard, told, .. } = self.playout else {
+            return None;
+        };
+        if !idle || reply.chunker.is_over() || !self.is_far_ahead(reply) {
             return None;
         }
-        let Playout::Playing { heard, told, .. } = self.playout else {
-            let ahead = reply.ledger.ready().duration() > LOOKAHEAD;
-            // Not begun to be heard: it will be, or be given up, and both are events.
-            return (ahead && self.playout != Playout::Silent).then_some(Time::from_nanos(u64::MAX));
-        };
         let unplayed = reply.ledger.ready().saturating_sub(heard).duration();
-        let at = told + unplayed.saturating_sub(LOOKAHEAD);
-        (unplayed > LOOKAHEAD && at > self.now).then_some(at)
+        Some(told + unplayed.saturating_sub(LOOKAHEAD))
+    }
+
+    /// When we stop waiting for the first frame of a reply whose end isn't known yet.
+    pub(super) fn start_at(&self, reply: &Reply) -> Option<Time> {
+        let asked = matches!(self.playout, Playout::Asked { .. }) && reply.finish_asked.is_none();
+        asked.then_some(reply.play_asked_at + PLAY_WAIT)
     }
 
     /// Gives the next clause to the synthesiser, if there is one and the one before it is made.
@@ -461,7 +476,7 @@ impl Session {
     }
 
     fn synthesize(&mut self, reply: &mut Reply, clause: Pii<String>, again: bool, not_before: Time) {
-        if self.leases.is_lost(BackendKind::Tts) {
+        if self.leases.is_away(BackendKind::Tts) {
             reply.synthesizing = Synthesizing::Waiting {
                 clause,
                 until: self.now + LOST_WAIT,
@@ -492,6 +507,7 @@ impl Session {
         let id = reply.id;
         if reply.spoken && !reply.play_asked && reply.ledger.ready() > Samples::ZERO {
             reply.play_asked = true;
+            reply.play_asked_at = self.now;
             self.handle_playout(PlayoutInput::Play(id));
         }
         let Some(reply) = &mut self.reply else { return };
