@@ -1,1 +1,5 @@
-fn main() {}
+//! The `repartee` program: see `repartee --help`.
+
+fn main() -> std::process::ExitCode {
+    repartee::cli::main()
+}

@@ -1,1 +1,5 @@
-//! x
+//! Bytes and types of every wire that Repartee speaks. Nothing here waits, reads a clock or opens a file.
+
+pub mod native;
+pub mod rtp;
+pub mod worker;

@@ -4,6 +4,8 @@
 //! cancels it, and nothing comes of it afterwards. A push never blocks: "full" is an answer. Results are polled, and the
 //! waker of the last poll is woken when there is more.
 
+pub mod fake;
+
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};

@@ -1,0 +1,59 @@
+# Two commands matter: `make run` talks with you, `make test` proves that it works.
+# Both set up whatever is missing first, and both are quick the second time.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# A Rust that was installed a minute ago is used even if this shell has not heard of it yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+# What the set-up fetched (the onnxruntime library, the Silero model) lies here; the engine looks here too.
+export REPARTEE_HOME ?= $(CURDIR)/.repartee
+
+# One build directory for everything. Whoever sets CARGO_TARGET_DIR gets just that.
+TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+
+# The workers of the embedded default. Workers with a bigger set-up are built by targets of their own.
+WORKERS := -p repartee-worker-pocketsphinx -p repartee-worker-flite
+
+# Arguments for `make run`, for example: make run ARGS="--listen 127.0.0.1:9000"
+ARGS ?=
+
+STEP := scripts/step.sh
+
+# What the set-up tells to type again when it needs something first.
+export MAKE_GOAL := $(or $(firstword $(MAKECMDGOALS)),run)
+
+.PHONY: help setup run build test check fmt bench test-browser clean
+
+help: ## What can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{ printf "make %-14s %s\n", $$1, $$2 }'
+
+setup: ## Install what is missing: system packages, the onnxruntime library, the Silero model
+	@scripts/setup.sh
+
+run: build ## Set up, build, start the server and print the address of the talk page
+	@REPARTEE_WORKERS="$${REPARTEE_WORKERS:-$(TARGET)/release}" exec "$(TARGET)/release/repartee" serve $(ARGS)
+
+build: setup ## The server and its default workers, in release
+	@$(STEP) "build (release)" cargo build --release --locked -p repartee $(WORKERS)
+
+test: setup ## Every test that needs nothing but the default set-up
+	@TARGET="$(TARGET)" scripts/test.sh
+
+check: setup ## Format, lints, dependency rules, the walls between floors, generated documents
+	@scripts/check.sh
+
+fmt: ## Format everything
+	@cargo fmt --all
+
+bench: build ## The benchmarks and their report (docs/performance.md says how to read it)
+	@REPARTEE_WORKERS="$${REPARTEE_WORKERS:-$(TARGET)/release}" $(STEP) "benchmarks" cargo bench --locked -p repartee $(ARGS)
+
+test-browser: build ## The talk page in a headless Chromium, with a recording as its microphone
+	@TARGET="$(TARGET)" scripts/test-browser.sh
+
+clean: ## Remove what was built; what was set up stays (remove .repartee by hand for that)
+	@cargo clean

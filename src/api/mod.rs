@@ -1,0 +1,126 @@
+//! HTTP: is it alive, is it ready, what does it count, and the talk page.
+
+mod page;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde::Serialize;
+
+use crate::call::BackendKind;
+use crate::engine::Engine;
+use crate::registry::Slot;
+
+/// What the engine's HTTP side answers to.
+pub fn routes(engine: Engine) -> Router {
+    Router::new()
+        .route("/health", get(health))
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(engine)
+        .merge(page::routes())
+}
+
+/// Alive, at once, whatever the backends do.
+async fn health(State(engine): State<Engine>) -> Json<Health> {
+    Json(Health {
+        status: "alive",
+        version: env!("CARGO_PKG_VERSION"),
+        sessions: engine.live(),
+        max_sessions: engine.max_sessions(),
+    })
+}
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+    version: &'static str,
+    sessions: usize,
+    max_sessions: usize,
+}
+
+/// One backend, as an operator wants to see it.
+#[derive(Serialize)]
+struct BackendReadiness {
+    kind: BackendKind,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Readiness {
+    ready: bool,
+    backends: Vec<BackendReadiness>,
+}
+
+/// 200 when recogniser, synthesiser and VAD serve and nothing is being loaded; 503 with the reason until then. A missing
+/// language or turn model is a mode, not a fault.
+async fn ready(State(engine): State<Engine>) -> Response {
+    let mut ready = true;
+    let backends = BackendKind::ALL
+        .into_iter()
+        .map(|kind| {
+            let slot = engine.registry().subscribe(kind).borrow().clone();
+            let needed = matches!(kind, BackendKind::Vad | BackendKind::Stt | BackendKind::Tts);
+            let row = readiness(kind, slot);
+            ready &= row.state == "ready" || (row.state == "missing" && !needed);
+            row
+        })
+        .collect();
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, Json(Readiness { ready, backends })).into_response()
+}
+
+fn readiness(kind: BackendKind, slot: Slot) -> BackendReadiness {
+    let row = BackendReadiness {
+        kind,
+        state: "loading",
+        name: None,
+        model: None,
+        reason: None,
+    };
+    match slot {
+        Slot::Loading => row,
+        Slot::Ready(backend) => {
+            let capabilities = backend.capabilities();
+            BackendReadiness {
+                state: "ready",
+                name: Some(capabilities.name.clone()),
+                model: Some(capabilities.model.clone()),
+                ..row
+            }
+        }
+        Slot::Lost { reason, .. } => BackendReadiness {
+            state: "lost",
+            reason: Some(reason),
+            ..row
+        },
+        Slot::Missing { reason } => BackendReadiness {
+            state: "missing",
+            reason: Some(reason),
+            ..row
+        },
+    }
+}
+
+async fn metrics(State(engine): State<Engine>) -> impl IntoResponse {
+    (
+        [(
+            header::CONTENT_TYPE,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        )],
+        engine.metrics().text(),
+    )
+}

@@ -1,0 +1,68 @@
+//! The command line: what was asked, and who does it.
+
+pub mod client;
+pub mod config;
+mod replay;
+mod serve;
+pub mod talk;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A voice engine: hears, answers and speaks over a WebSocket, in real time.
+#[derive(Parser)]
+#[command(
+    name = "repartee",
+    version,
+    after_help = "Examples:\n  \
+        repartee serve                         start the engine; the talk page is at http://127.0.0.1:8080/\n  \
+        repartee talk question.wav             speak a recording to it and print what becomes of it\n  \
+        repartee talk --text \"what time is it\" --out reply.wav\n  \
+        repartee config example > repartee.toml\n"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start the engine: talk page, native WebSocket, health, readiness and metrics on one port.
+    Serve(serve::ServeArguments),
+    /// Speak to a running engine from a recording, a text or the microphone.
+    Talk(talk::TalkArguments),
+    /// Run a recorded call again, and prove that every action is the same.
+    Replay(replay::ReplayArguments),
+    /// Check, show or write the configuration.
+    #[command(subcommand)]
+    Config(config::Command),
+}
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    // A reader that went away (`repartee … | head`) is no reason to panic: what can't be written is left unwritten.
+    let result = match Cli::parse().command {
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Talk(arguments) => talk::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
+        Command::Config(command) => {
+            config::run(&command, &mut io::stdout()).map_err(|error| Failure(error.to_string()))
+        }
+    };
+    result.unwrap_or_else(|Failure(message)| {
+        eprintln!("repartee: {message}");
+        ExitCode::FAILURE
+    })
+}
+
+/// What is told to a person when a command can't be done: one line, with the remedy where there is one.
+struct Failure(String);
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}

@@ -1,0 +1,262 @@
+//! `repartee serve`: puts the house together and keeps it running.
+
+mod backends;
+mod settings;
+
+use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::serve::ListenerExt as _;
+use clap::Args;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use self::backends::Backends;
+use super::{Failure, config};
+use crate::call::BackendKind;
+use crate::config::{Config, Loaded, LogFormat};
+use crate::engine::{Clock, Engine, EngineOptions, RecordingOptions, expire_traces};
+use crate::metrics::Metrics;
+use crate::registry::{Registry, Slot};
+use crate::time::Time;
+use crate::transport::native::{self, NativeOptions};
+
+/// Arguments of `repartee serve`.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    repartee serve\n  \
+    repartee serve --listen 127.0.0.1:9000 --llm-url http://127.0.0.1:11434/v1 --llm-model llama3.2\n  \
+    repartee serve --config repartee.toml --set turn.endpointing_ms=500\n\n\
+    Everything that can be set: `repartee config example`.\n")]
+pub(super) struct ServeArguments {
+    #[command(flatten)]
+    options: Box<config::Options>,
+}
+
+/// A running server.
+pub(super) struct Server {
+    /// Where it listens.
+    pub(super) address: SocketAddr,
+    engine: Engine,
+    backends: Backends,
+    stop_listening: oneshot::Sender<()>,
+    listening: JoinHandle<()>,
+    drain_within: Duration,
+}
+
+/// Runs the command.
+pub(super) fn run(arguments: &ServeArguments) -> Result<ExitCode, Failure> {
+    let loaded = Config::load(&arguments.options.sources())?;
+    start_log(&loaded.config);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    // Wires, workers' links and HTTP: two threads carry thousands of sessions' messages; sessions have their own.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let (server, started) = start(&loaded).await?;
+        println!(
+            "repartee {} on http://{}/ (the talk page)",
+            env!("CARGO_PKG_VERSION"),
+            server.address
+        );
+        let told = tokio::spawn(tell_readiness(Arc::clone(server.engine.registry()), started));
+        let signal = wait_for_signal().await;
+        told.abort();
+        eprintln!("repartee: {signal}: finishing open turns; again to stop at once");
+        tokio::select! {
+            left = server.stop() => Ok(if left == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+            _ = wait_for_signal() => Ok(ExitCode::from(130)),
+        }
+    })
+}
+
+/// Starts an engine in this process on a port of its own, and waits until it is ready.
+pub(super) async fn embed(options: &config::Options) -> Result<Server, Failure> {
+    let mut loaded = Config::load(&options.sources())?;
+    if options.listen.is_none() {
+        loaded.config.server.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    }
+    let (server, _) = start(&loaded).await?;
+    let registry = Arc::clone(server.engine.registry());
+    for kind in BackendKind::ALL {
+        let mut slot = registry.subscribe(kind);
+        // A slot that stays `Loading` ends with the supervisor's own time-out.
+        let settled = slot.wait_for(|slot| !matches!(slot, Slot::Loading)).await;
+        if let Ok(Slot::Missing { reason }) = settled.as_deref()
+            && matches!(kind, BackendKind::Vad | BackendKind::Stt | BackendKind::Tts)
+        {
+            eprintln!("repartee: no {kind}: {reason}");
+        }
+    }
+    Ok(server)
+}
+
+/// Begins to listen, and to load backends. Answers the server and when that was.
+async fn start(loaded: &Loaded) -> Result<(Server, Clock), Failure> {
+    let started = Clock::start();
+    let config = &loaded.config;
+    let listener = listen(config.server.listen).await?;
+    let address = listener.local_addr()?;
+    let recording = config.trace.dir.clone().map(|folder| RecordingOptions {
+        folder,
+        audio: config.trace.audio,
+        expire_after: Duration::from_secs(u64::from(config.trace.expire_days) * 86_400),
+    });
+    if let Some(recording) = &recording {
+        expire_traces(recording)
+            .map_err(|error| Failure(format!("can't keep traces in {}: {error}", recording.folder.display())))?;
+    }
+    let registry = Arc::new(Registry::default());
+    let options = EngineOptions {
+        max_sessions: config.server.max_sessions,
+        recording,
+        ..EngineOptions::default()
+    };
+    let engine = Engine::new(options, Arc::clone(&registry), Arc::new(Metrics::default()));
+    let backends = Backends::start(config, registry);
+    let native = NativeOptions {
+        token: config.server.token.as_ref().map(|token| Arc::from(token.expose())),
+        max_message_bytes: config.server.max_message_bytes,
+        hello_timeout: Duration::from_millis(u64::from(config.server.hello_timeout_ms)),
+        settings: settings::of(config),
+        loopback: config.server.listen.ip().is_loopback(),
+    };
+    let routes = crate::api::routes(engine.clone()).merge(native::routes(engine.clone(), native));
+    let (stop_listening, stopped) = oneshot::channel();
+    let listener = listener.tap_io(|stream| {
+        // Frames are small and must not wait for one another.
+        let _ = stream.set_nodelay(true);
+    });
+    let listening = tokio::spawn(async move {
+        let serving = axum::serve(listener, routes).with_graceful_shutdown(async {
+            let _ = stopped.await;
+        });
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "the listener failed");
+        }
+    });
+    let drain_within = Duration::from_millis(u64::from(config.server.drain_timeout_ms));
+    Ok((
+        Server {
+            address,
+            engine,
+            backends,
+            stop_listening,
+            listening,
+            drain_within,
+        },
+        started,
+    ))
+}
+
+impl Server {
+    /// Takes nothing new, lets open turns finish, stops the workers. Answers how many sessions had to be cut off.
+    pub(super) async fn stop(self) -> usize {
+        let _ = self.stop_listening.send(());
+        let left = self.engine.drain(self.drain_within).await;
+        self.backends.stop().await;
+        // A keep-alive connection must not hold up the end.
+        let _ = tokio::time::timeout(Duration::from_millis(500), self.listening).await;
+        left
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            let who = match is_repartee(address) {
+                true => "another Repartee",
+                false => "another program",
+            };
+            let next = address.port().checked_add(1).unwrap_or(8080);
+            let other = SocketAddr::new(address.ip(), next);
+            Failure(format!(
+                "{address} is in use by {who}: stop it, or choose another port with --listen {other}"
+            ))
+        }
+        std::io::ErrorKind::PermissionDenied => Failure(format!(
+            "{address} may not be opened: ports below 1024 need rights; try --listen 127.0.0.1:8080"
+        )),
+        std::io::ErrorKind::AddrNotAvailable => Failure(format!(
+            "{address} is no address of this machine; try --listen 127.0.0.1:{}",
+            address.port()
+        )),
+        _ => Failure(format!("can't listen on {address}: {error}")),
+    })
+}
+
+/// Whether what answers at `address` is one of us.
+fn is_repartee(address: SocketAddr) -> bool {
+    let ask = || -> std::io::Result<bool> {
+        let patience = Some(Duration::from_millis(300));
+        let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(300))?;
+        stream.set_read_timeout(patience)?;
+        stream.set_write_timeout(patience)?;
+        write!(
+            stream,
+            "GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut answer = [0; 1_024];
+        let mut length = 0;
+        while length < answer.len() {
+            match stream.read(&mut answer[length..]) {
+                Ok(0) | Err(_) => break,
+                Ok(count) => length += count,
+            }
+        }
+        Ok(String::from_utf8_lossy(&answer[..length]).contains("\"max_sessions\""))
+    };
+    ask().unwrap_or(false)
+}
+
+/// Prints one line when everything that is coming has come.
+async fn tell_readiness(registry: Arc<Registry>, started: Clock) {
+    let mut parts = Vec::new();
+    for kind in BackendKind::ALL {
+        let mut slot = registry.subscribe(kind);
+        let Ok(settled) = slot.wait_for(|slot| !matches!(slot, Slot::Loading)).await else {
+            return;
+        };
+        match &*settled {
+            Slot::Ready(backend) => parts.push(format!("{kind} {}", backend.capabilities().name)),
+            Slot::Missing { reason } if kind != BackendKind::Turn => parts.push(format!("no {kind} ({reason})")),
+            Slot::Lost { reason, .. } => parts.push(format!("{kind} lost ({reason})")),
+            Slot::Missing { .. } | Slot::Loading => {}
+        }
+    }
+    println!(
+        "ready after {:.2} s: {}",
+        started.now().since(Time::ZERO).as_secs_f64(),
+        parts.join(", ")
+    );
+}
+
+async fn wait_for_signal() -> &'static str {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .expect("a process may always listen for SIGTERM");
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => "interrupted",
+        _ = terminate.recv() => "asked to stop",
+    }
+}
+
+fn start_log(config: &Config) {
+    let level = config.log.level.word();
+    let filter = tracing_subscriber::EnvFilter::new(format!("repartee={level},warn"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    match config.log.format {
+        LogFormat::Text => log.with_target(false).init(),
+        LogFormat::Json => log.json().init(),
+    }
+}

@@ -1,0 +1,658 @@
+//! One session's driver: it moves samples, results and timers between the world and the core, and decides nothing.
+//!
+//! A driver is one future on one thread. A poll takes what is there (commands, audio, backend changes, results, the
+//! clock), gives each to the core as an [`Input`], does what the core wants, and goes on until nothing is left. Then it
+//! sleeps until somebody wakes it or the nearest deadline comes.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::Stream as _;
+use tokio::time::Sleep;
+use tokio_stream::wrappers::WatchStream;
+
+use super::clock::Clock;
+use super::jobs::{GenerationJob, PredictionJob, Progress, SynthesisJob, Transcription, due, poll_running, waits_for};
+use super::playout::Player;
+use super::recording::Recorder;
+use super::ring::AudioRing;
+use super::wire::Port;
+use crate::backend::{Backend, SttRequest, TtsEvent, TtsRequest, Vad};
+use crate::call::{BackendKind, CloseReason, Event, LlmEvent, StageFailure, SttEvent};
+use crate::id::SynthesisId;
+use crate::metrics::Metrics;
+use crate::registry::{Registry, Slot};
+use crate::session::{Action, BackendChange, Input, Output, PlayoutEvent, Session, TtsProgress};
+use crate::time::{Samples, Time};
+
+/// Samples that one step of the core takes in: 20 ms. Larger pieces are cut, so that VAD and core see even time.
+const STEP_SAMPLES: usize = 320;
+/// Rounds of work before a driver lets the others of its thread go on.
+const ROUNDS_PER_POLL: usize = 64;
+/// Samples of the last eight seconds: what turn models look at.
+const PREDICTION_SAMPLES: u64 = 8 * crate::time::SESSION_RATE as u64;
+
+/// What a driver needs of the engine.
+#[derive(Clone)]
+pub(super) struct Surroundings {
+    pub(super) registry: Arc<Registry>,
+    pub(super) metrics: Arc<Metrics>,
+    /// Told when the engine goes away: the milliseconds left.
+    pub(super) drain: tokio::sync::watch::Receiver<Option<u32>>,
+    /// Delay in ms before work that failed is tried again; differs from session to session.
+    pub(super) retry_after_ms: u32,
+}
+
+/// A lease of one kind of backend.
+struct Lease {
+    kind: BackendKind,
+    changes: WatchStream<Slot>,
+    backend: Option<Backend>,
+}
+
+/// See the [module](self).
+pub(super) struct Driver {
+    clock: Clock,
+    session: Session,
+    port: Port,
+    surroundings: Surroundings,
+    drain: WatchStream<Option<u32>>,
+    leases: Vec<Lease>,
+    ring: AudioRing,
+    keep_from: Samples,
+    vad: Option<Box<dyn Vad>>,
+    vad_next: Samples,
+    transcriptions: Vec<Transcription>,
+    generations: Vec<GenerationJob>,
+    syntheses: Vec<SynthesisJob>,
+    predictions: Vec<PredictionJob>,
+    player: Player,
+    recorder: Option<Recorder>,
+    /// When the core wants to be called again.
+    deadline: Option<Time>,
+    sleep: Pin<Box<Sleep>>,
+    step: Vec<i16>,
+    scratch: Vec<i16>,
+    playout_events: Vec<(crate::id::ResponseId, PlayoutEvent)>,
+    /// The wire has left events lying until there was no room for more.
+    stuck: bool,
+    /// The core knows that the wire is gone.
+    told_gone: bool,
+    ended: bool,
+}
+
+impl Driver {
+    pub(super) fn new(
+        clock: Clock,
+        session: Session,
+        port: Port,
+        player: Player,
+        recorder: Option<Recorder>,
+        surroundings: Surroundings,
+        ring_bound: Samples,
+    ) -> Self {
+        let drain = WatchStream::new(surroundings.drain.clone());
+        Self {
+            clock,
+            session,
+            port,
+            surroundings,
+            drain,
+            leases: Vec::new(),
+            ring: AudioRing::new(ring_bound),
+            keep_from: Samples::ZERO,
+            vad: None,
+            vad_next: Samples::ZERO,
+            transcriptions: Vec::new(),
+            generations: Vec::new(),
+            syntheses: Vec::new(),
+            predictions: Vec::new(),
+            player,
+            recorder,
+            deadline: None,
+            sleep: Box::pin(tokio::time::sleep_until(clock.instant(Time::ZERO))),
+            step: Vec::with_capacity(STEP_SAMPLES),
+            scratch: Vec::new(),
+            playout_events: Vec::new(),
+            stuck: false,
+            told_gone: false,
+            ended: false,
+        }
+    }
+
+    /// The first input.
+    pub(super) fn begin(&mut self, input: Input) {
+        self.input(input);
+    }
+
+    /// Gives `input` to the core and does what it wants.
+    fn input(&mut self, input: Input) {
+        let now = self.clock.now();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.begin_step(now, &input);
+        }
+        self.session.handle(now, input);
+        loop {
+            match self.session.poll() {
+                Output::Action(action) => self.perform(action),
+                Output::Timeout(deadline) => {
+                    self.deadline = deadline;
+                    break;
+                }
+            }
+        }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.end_step();
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.action(&action);
+        }
+        match action {
+            Action::Acquire { kind } => {
+                let changes = WatchStream::new(self.surroundings.registry.subscribe(kind));
+                self.leases.push(Lease {
+                    kind,
+                    changes,
+                    backend: None,
+                });
+            }
+            Action::Release { kind } => self.leases.retain(|lease| lease.kind != kind),
+            Action::Transcribe {
+                id,
+                from,
+                not_before,
+                language,
+            } => {
+                self.transcriptions
+                    .push(Transcription::new(id, SttRequest { language }, from, not_before));
+            }
+            Action::FinishTranscription { id, end } => {
+                if let Some(job) = self.transcriptions.iter_mut().find(|job| job.id == id) {
+                    job.finish(end);
+                }
+            }
+            Action::CancelTranscription { id } => self.transcriptions.retain(|job| job.id != id),
+            Action::Predict { id, end } => self.predict(id, end),
+            Action::Generate { id, prompt, not_before } => {
+                self.generations.push(GenerationJob {
+                    id,
+                    progress: Progress::Waiting(not_before, *prompt),
+                });
+            }
+            Action::CancelGeneration { id } => self.generations.retain(|job| job.id != id),
+            Action::Synthesize {
+                id,
+                response,
+                text,
+                voice,
+                not_before,
+            } => {
+                self.player.begin(id, response);
+                let request = TtsRequest {
+                    text,
+                    voice,
+                    language: None,
+                };
+                self.syntheses.push(SynthesisJob {
+                    id,
+                    progress: Progress::Waiting(not_before, request),
+                });
+            }
+            Action::CancelSynthesis { id } => {
+                self.syntheses.retain(|job| job.id != id);
+                self.player.cancel(id);
+            }
+            Action::Play { response } => self.player.play(response, self.clock.now()),
+            Action::FinishPlayout { response } => {
+                self.player.finish(response);
+                self.player.resume(self.clock.now());
+            }
+            Action::StopPlayout { response } => {
+                let event = self.player.stop(response, self.clock.now());
+                self.port.flush();
+                self.playout_events.push((response, event));
+            }
+            Action::Gain { per_mille } => self.player.set_gain(per_mille),
+            Action::KeepFrom { from } => self.keep_from = from,
+            Action::Emit(event) => self.emit(event),
+            Action::End => self.ended = true,
+        }
+    }
+
+    fn emit(&mut self, event: Event) {
+        self.surroundings.metrics.observe(&event);
+        if let Event::ResponseDone { response, .. } = &event {
+            self.player.forget(*response);
+        }
+        if self.port.events.try_send(event).is_err() {
+            // Events are never dropped while the call goes on: a client that takes none is a client that is gone.
+            self.stuck = true;
+        }
+    }
+
+    fn backend(&self, kind: BackendKind) -> Option<&Backend> {
+        self.leases.iter().find(|lease| lease.kind == kind)?.backend.as_ref()
+    }
+
+    /// A stage that is asked while no backend serves it.
+    fn missing(&self, kind: BackendKind) -> StageFailure {
+        StageFailure {
+            backend: kind.to_string(),
+            reason: format!("no {kind} backend is serving"),
+            retry: true,
+            retry_after_ms: self.surroundings.retry_after_ms,
+        }
+    }
+
+    fn predict(&mut self, id: crate::id::PredictionId, end: Samples) {
+        let Some(Backend::Turn(backend)) = self.backend(BackendKind::Turn).cloned() else {
+            return;
+        };
+        let from = end.saturating_sub(Samples::new(PREDICTION_SAMPLES));
+        let wanted = usize::try_from((end - from).count()).unwrap_or(usize::MAX);
+        self.scratch.clear();
+        self.ring.read(from, wanted, &mut self.scratch);
+        if let Ok(answer) = backend.predict(&self.scratch) {
+            self.predictions.push(PredictionJob { id, answer });
+        }
+    }
+
+    fn poll_commands(&mut self, context: &mut Context<'_>) -> bool {
+        if self.told_gone {
+            return false;
+        }
+        match self.port.commands.poll_recv(context) {
+            Poll::Ready(Some(command)) => {
+                self.input(Input::Command(command));
+                true
+            }
+            Poll::Ready(None) => {
+                self.told_gone = true;
+                self.input(Input::Disconnected {
+                    reason: CloseReason::Disconnected,
+                });
+                true
+            }
+            Poll::Pending => false,
+        }
+    }
+
+    fn poll_drain(&mut self, context: &mut Context<'_>) -> bool {
+        match Pin::new(&mut self.drain).poll_next(context) {
+            Poll::Ready(Some(Some(within_ms))) => {
+                self.input(Input::Drain { within_ms });
+                true
+            }
+            Poll::Ready(Some(None)) => true,
+            Poll::Ready(None) | Poll::Pending => false,
+        }
+    }
+
+    fn poll_leases(&mut self, context: &mut Context<'_>) -> bool {
+        for index in 0..self.leases.len() {
+            let lease = &mut self.leases[index];
+            let kind = lease.kind;
+            let Poll::Ready(Some(slot)) = Pin::new(&mut lease.changes).poll_next(context) else {
+                continue;
+            };
+            let change = match slot {
+                Slot::Loading => None,
+                Slot::Ready(backend) => {
+                    let capabilities = backend.capabilities();
+                    let change = BackendChange::Ready {
+                        name: capabilities.name.clone(),
+                        model: capabilities.model.clone(),
+                        generation: capabilities.generation,
+                    };
+                    lease.backend = Some(backend);
+                    Some(change)
+                }
+                Slot::Lost { generation, reason } => {
+                    lease.backend = None;
+                    Some(BackendChange::Lost { generation, reason })
+                }
+                Slot::Missing { reason } => {
+                    lease.backend = None;
+                    Some(BackendChange::Missing { reason })
+                }
+            };
+            let change = if kind == BackendKind::Vad {
+                self.open_vad(change)
+            } else {
+                change
+            };
+            if let Some(change) = change {
+                self.input(Input::Backend { kind, change });
+            }
+            return true;
+        }
+        false
+    }
+
+    /// VAD lives with the session: opens one when its backend has come.
+    fn open_vad(&mut self, change: Option<BackendChange>) -> Option<BackendChange> {
+        let Some(Backend::Vad(backend)) = self.backend(BackendKind::Vad) else {
+            self.vad = None;
+            return change;
+        };
+        match backend.open() {
+            Ok(vad) => {
+                self.vad = Some(vad);
+                self.vad_next = self.ring.end();
+                change
+            }
+            Err(error) => {
+                self.vad = None;
+                Some(BackendChange::Missing {
+                    reason: error.to_string(),
+                })
+            }
+        }
+    }
+
+    fn take_audio(&mut self) -> bool {
+        let mut step = std::mem::take(&mut self.step);
+        self.port.take_audio(STEP_SAMPLES, &mut step);
+        let some = !step.is_empty();
+        if some {
+            if let Some(recorder) = &mut self.recorder {
+                recorder.audio(&step);
+            }
+            let dropped = self.ring.push(&step);
+            self.input(Input::Audio {
+                end: self.ring.end(),
+                dropped,
+            });
+            self.judge();
+            let oldest = self.transcriptions.iter().map(Transcription::needs_from).min();
+            self.ring.keep_from(
+                oldest
+                    .map_or(self.keep_from, |oldest| oldest.min(self.keep_from))
+                    .min(self.vad_next),
+            );
+        }
+        self.step = step;
+        some
+    }
+
+    /// Lets VAD look at every whole frame that has arrived.
+    fn judge(&mut self) {
+        let Some(mut vad) = self.vad.take() else {
+            self.vad_next = self.ring.end();
+            return;
+        };
+        let frame = vad.frame_samples();
+        let length = Samples::new(frame as u64);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        while self.vad_next + length <= self.ring.end() {
+            scratch.clear();
+            let from = self.ring.read(self.vad_next, frame, &mut scratch);
+            self.vad_next = from + length;
+            if scratch.len() == frame {
+                let speech = vad.process(&scratch);
+                self.input(Input::Vad {
+                    end: self.vad_next,
+                    speech,
+                });
+            }
+        }
+        self.scratch = scratch;
+        self.vad = Some(vad);
+    }
+
+    fn poll_transcriptions(&mut self, context: &mut Context<'_>) -> bool {
+        let mut index = 0;
+        let mut progressed = false;
+        while index < self.transcriptions.len() {
+            let id = self.transcriptions[index].id;
+            if let Some(request) = due(&self.transcriptions[index].progress, self.clock.now()) {
+                let opened = match self.backend(BackendKind::Stt) {
+                    Some(Backend::Stt(backend)) => backend
+                        .open(request)
+                        .map_err(|error| error.into_failure(self.surroundings.retry_after_ms)),
+                    _ => Err(self.missing(BackendKind::Stt)),
+                };
+                match opened {
+                    Ok(stream) => self.transcriptions[index].progress = Progress::Running(stream),
+                    Err(failure) => {
+                        self.transcriptions.swap_remove(index);
+                        self.input(Input::Stt {
+                            id,
+                            event: SttEvent::Failed(failure),
+                        });
+                        return true;
+                    }
+                }
+            }
+            let job = &mut self.transcriptions[index];
+            job.feed(&self.ring, &mut self.scratch);
+            if let Some(event) = poll_running(&mut job.progress, context, |stream, context| stream.poll_event(context))
+            {
+                if !matches!(event, SttEvent::Partial { .. }) {
+                    self.transcriptions.swap_remove(index);
+                }
+                self.input(Input::Stt { id, event });
+                progressed = true;
+                break;
+            }
+            index += 1;
+        }
+        progressed
+    }
+
+    fn poll_generations(&mut self, context: &mut Context<'_>) -> bool {
+        for index in 0..self.generations.len() {
+            let id = self.generations[index].id;
+            if let Some(prompt) = due(&self.generations[index].progress, self.clock.now()) {
+                let opened = match self.backend(BackendKind::Llm) {
+                    Some(Backend::Llm(backend)) => backend
+                        .generate(prompt)
+                        .map_err(|error| error.into_failure(self.surroundings.retry_after_ms)),
+                    _ => Err(self.missing(BackendKind::Llm)),
+                };
+                match opened {
+                    Ok(stream) => self.generations[index].progress = Progress::Running(stream),
+                    Err(failure) => {
+                        self.generations.swap_remove(index);
+                        self.input(Input::Llm {
+                            id,
+                            event: LlmEvent::Failed(failure),
+                        });
+                        return true;
+                    }
+                }
+            }
+            let job = &mut self.generations[index];
+            if let Some(event) = poll_running(&mut job.progress, context, |stream, context| stream.poll_event(context))
+            {
+                if matches!(event, LlmEvent::Done { .. } | LlmEvent::Failed(_)) {
+                    self.generations.swap_remove(index);
+                }
+                self.input(Input::Llm { id, event });
+                return true;
+            }
+        }
+        false
+    }
+
+    fn poll_syntheses(&mut self, context: &mut Context<'_>) -> bool {
+        for index in 0..self.syntheses.len() {
+            let id = self.syntheses[index].id;
+            if let Some(request) = due(&self.syntheses[index].progress, self.clock.now()) {
+                let opened = match self.backend(BackendKind::Tts) {
+                    Some(Backend::Tts(backend)) => backend
+                        .synthesize(request)
+                        .map_err(|error| error.into_failure(self.surroundings.retry_after_ms)),
+                    _ => Err(self.missing(BackendKind::Tts)),
+                };
+                match opened {
+                    Ok(stream) => self.syntheses[index].progress = Progress::Running(stream),
+                    Err(failure) => {
+                        self.end_synthesis(index, id, TtsProgress::Failed(failure));
+                        return true;
+                    }
+                }
+            }
+            let job = &mut self.syntheses[index];
+            let event = poll_running(&mut job.progress, context, |stream, context| stream.poll_event(context));
+            if let Some(event) = event {
+                self.synthesised(index, id, event);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn synthesised(&mut self, index: usize, id: SynthesisId, event: TtsEvent) {
+        match event {
+            TtsEvent::Audio { pcm, rate } => match self.player.audio(id, &pcm, rate) {
+                Ok(total) => {
+                    self.input(Input::Tts {
+                        id,
+                        event: TtsProgress::Audio { total },
+                    });
+                    self.player.resume(self.clock.now());
+                }
+                Err(error) => {
+                    let backend = self.backend(BackendKind::Tts);
+                    let failure = StageFailure {
+                        backend: backend
+                            .map_or_else(|| "tts".to_owned(), |backend| backend.capabilities().name.clone()),
+                        reason: error.to_string(),
+                        retry: false,
+                        retry_after_ms: 0,
+                    };
+                    self.end_synthesis(index, id, TtsProgress::Failed(failure));
+                }
+            },
+            TtsEvent::Words(words) => self.input(Input::Tts {
+                id,
+                event: TtsProgress::Words { words },
+            }),
+            TtsEvent::Done => {
+                let total = self.player.done(id);
+                self.end_synthesis(index, id, TtsProgress::Done { total });
+            }
+            TtsEvent::Failed(failure) => self.end_synthesis(index, id, TtsProgress::Failed(failure)),
+        }
+    }
+
+    fn end_synthesis(&mut self, index: usize, id: SynthesisId, event: TtsProgress) {
+        self.syntheses.swap_remove(index);
+        if matches!(event, TtsProgress::Failed(_)) {
+            // What was made of it stays to be played; nothing follows.
+            self.player.done(id);
+        }
+        self.input(Input::Tts { id, event });
+        self.player.resume(self.clock.now());
+    }
+
+    fn poll_predictions(&mut self, context: &mut Context<'_>) -> bool {
+        for index in 0..self.predictions.len() {
+            if let Poll::Ready(complete) = self.predictions[index].answer.poll_answer(context) {
+                let job = self.predictions.swap_remove(index);
+                self.input(Input::Prediction { id: job.id, complete });
+                return true;
+            }
+        }
+        false
+    }
+
+    fn play(&mut self) -> bool {
+        let now = self.clock.now();
+        if self.player.next_deadline().is_some_and(|deadline| deadline <= now) {
+            self.player.tick(now, &mut self.port, &mut self.playout_events);
+            if self.player.lateness_is_due() {
+                self.surroundings.metrics.frames(self.player.take_lateness());
+            }
+        }
+        let mut events = std::mem::take(&mut self.playout_events);
+        let some = !events.is_empty();
+        for (response, event) in events.drain(..) {
+            self.input(Input::Playout { response, event });
+        }
+        // What these inputs have added themselves comes first, then the buffer is used again.
+        if self.playout_events.is_empty() {
+            self.playout_events = events;
+        }
+        some
+    }
+
+    fn tick(&mut self) -> bool {
+        let due = self.deadline.is_some_and(|deadline| deadline <= self.clock.now());
+        if due {
+            self.input(Input::Tick);
+        }
+        due
+    }
+
+    /// One round: every source once.
+    fn round(&mut self, context: &mut Context<'_>) -> bool {
+        // Each of them is asked, whether or not an earlier one had something: no source can starve another.
+        let mut progressed = self.play();
+        progressed |= self.poll_commands(context);
+        progressed |= self.poll_drain(context);
+        progressed |= self.poll_leases(context);
+        progressed |= self.take_audio();
+        progressed |= self.poll_transcriptions(context);
+        progressed |= self.poll_generations(context);
+        progressed |= self.poll_syntheses(context);
+        progressed |= self.poll_predictions(context);
+        progressed |= self.tick();
+        progressed
+    }
+
+    /// The nearest instant at which there is something to do.
+    fn next_deadline(&self) -> Option<Time> {
+        let waits = self.transcriptions.iter().filter_map(|job| waits_for(&job.progress));
+        let waits = waits.chain(self.generations.iter().filter_map(|job| waits_for(&job.progress)));
+        let waits = waits.chain(self.syntheses.iter().filter_map(|job| waits_for(&job.progress)));
+        waits.chain(self.deadline).chain(self.player.next_deadline()).min()
+    }
+
+    /// The wire takes nothing any more, or is gone: the core is told once.
+    fn hang_up_if_stuck(&mut self) {
+        if self.stuck && !self.told_gone && !self.ended {
+            self.told_gone = true;
+            self.input(Input::Disconnected {
+                reason: CloseReason::TooSlow,
+            });
+        }
+    }
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let driver = &mut *self;
+        driver.port.register(context);
+        for _ in 0..ROUNDS_PER_POLL {
+            let progressed = driver.round(context);
+            driver.hang_up_if_stuck();
+            if driver.ended {
+                return Poll::Ready(());
+            }
+            if progressed {
+                continue;
+            }
+            let Some(deadline) = driver.next_deadline() else {
+                return Poll::Pending;
+            };
+            let instant = driver.clock.instant(deadline);
+            if driver.sleep.deadline() != instant {
+                driver.sleep.as_mut().reset(instant);
+            }
+            if driver.sleep.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}

@@ -1,0 +1,125 @@
+//! Work that a session has given to its backends, each piece stamped with the id it was asked under.
+
+use std::task::{Context, Poll};
+
+use super::ring::AudioRing;
+use crate::backend::{LlmStream, Push, SttRequest, SttStream, TtsRequest, TtsStream, TurnPrediction};
+use crate::call::Prompt;
+use crate::id::{GenerationId, PredictionId, SynthesisId, TranscriptionId};
+use crate::time::{Samples, Time};
+
+/// Samples handed to a recogniser at a time: a fifth of a second, so that a replay is soon done and a push stays small.
+const PUSH_SAMPLES: usize = 3_200;
+
+/// Work that has begun, or begins at an instant.
+pub(super) enum Progress<Request, Stream> {
+    /// Not before this instant.
+    Waiting(Time, Request),
+    /// Under way.
+    Running(Stream),
+}
+
+/// A recognition.
+pub(super) struct Transcription {
+    pub(super) id: TranscriptionId,
+    pub(super) progress: Progress<SttRequest, Box<dyn SttStream>>,
+    /// The next sample that the recogniser gets.
+    next: Samples,
+    /// It gets no sample from here on.
+    end: Option<Samples>,
+    finished: bool,
+}
+
+impl Transcription {
+    pub(super) fn new(id: TranscriptionId, request: SttRequest, from: Samples, not_before: Time) -> Self {
+        Self {
+            id,
+            progress: Progress::Waiting(not_before, request),
+            next: from,
+            end: None,
+            finished: false,
+        }
+    }
+
+    /// It gets no sample from `end` on.
+    pub(super) fn finish(&mut self, end: Samples) {
+        self.end = Some(end);
+    }
+
+    /// The oldest sample it still needs.
+    pub(super) fn needs_from(&self) -> Samples {
+        self.next
+    }
+
+    /// Hands over what the ring has for it, as far as the recogniser takes it.
+    pub(super) fn feed(&mut self, ring: &AudioRing, scratch: &mut Vec<i16>) {
+        let Progress::Running(stream) = &mut self.progress else {
+            return;
+        };
+        let until = self.end.unwrap_or(ring.end()).min(ring.end());
+        while self.next < until {
+            let wanted = usize::try_from((until - self.next).count())
+                .unwrap_or(usize::MAX)
+                .min(PUSH_SAMPLES);
+            scratch.clear();
+            let from = ring.read(self.next, wanted, scratch);
+            if scratch.is_empty() || stream.push(scratch) == Push::Full {
+                break;
+            }
+            self.next = from + Samples::new(scratch.len() as u64);
+        }
+        if !self.finished && self.end.is_some_and(|end| self.next >= end) {
+            self.finished = true;
+            stream.finish();
+        }
+    }
+}
+
+/// A generation.
+pub(super) struct GenerationJob {
+    pub(super) id: GenerationId,
+    pub(super) progress: Progress<Prompt, Box<dyn LlmStream>>,
+}
+
+/// A synthesis.
+pub(super) struct SynthesisJob {
+    pub(super) id: SynthesisId,
+    pub(super) progress: Progress<TtsRequest, Box<dyn TtsStream>>,
+}
+
+/// A question to the turn model.
+pub(super) struct PredictionJob {
+    pub(super) id: PredictionId,
+    pub(super) answer: Box<dyn TurnPrediction>,
+}
+
+/// Takes the request out of work that waits and whose instant has come.
+pub(super) fn due<Request: Clone, Stream>(progress: &Progress<Request, Stream>, now: Time) -> Option<Request> {
+    match progress {
+        Progress::Waiting(not_before, request) if *not_before <= now => Some(request.clone()),
+        _ => None,
+    }
+}
+
+/// The instant that work waits for.
+pub(super) fn waits_for<Request, Stream>(progress: &Progress<Request, Stream>) -> Option<Time> {
+    match progress {
+        Progress::Waiting(not_before, _) => Some(*not_before),
+        Progress::Running(_) => None,
+    }
+}
+
+/// The next event of a stream that runs.
+pub(super) fn poll_running<Request, Stream, Event>(
+    progress: &mut Progress<Request, Stream>,
+    context: &mut Context<'_>,
+    poll: impl FnOnce(&mut Stream, &mut Context<'_>) -> Poll<Event>,
+) -> Option<Event> {
+    match progress {
+        Progress::Running(stream) => match poll(stream, context) {
+            Poll::Ready(event) => Some(event),
+            Poll::Pending => None,
+        },
+        Progress::Waiting(..) => None,
+    }
+}
