@@ -18,7 +18,7 @@ use super::jobs::{GenerationJob, PredictionJob, Progress, SynthesisJob, Transcri
 use super::playout::Player;
 use super::recording::Recorder;
 use super::ring::AudioRing;
-use super::wire::Port;
+use super::wire::{INPUT_CAPACITY, Port};
 use crate::backend::{Backend, SttRequest, TtsEvent, TtsRequest, Vad};
 use crate::call::{BackendKind, CloseReason, Event, LlmEvent, StageFailure, SttEvent};
 use crate::id::SynthesisId;
@@ -268,6 +268,13 @@ impl Driver {
         }
         match self.port.commands.poll_recv(context) {
             Poll::Ready(Some(command)) => {
+                // Audio that was sent before a command is heard before it: `commit` means all of it. What the ring holds
+                // by now includes that; what a wire adds in the meantime may wait.
+                for _ in 0..INPUT_CAPACITY / STEP_SAMPLES {
+                    if !self.take_audio() {
+                        break;
+                    }
+                }
                 self.input(Input::Command(command));
                 true
             }

@@ -21,7 +21,7 @@ pub const FRAME_MS: u32 = 20;
 /// Samples of such a frame at 48 kHz, the highest rate.
 const LARGEST_FRAME: usize = 960;
 /// Samples that may wait between a wire and its session: two seconds at the session's rate.
-const INPUT_CAPACITY: usize = 32_000;
+pub(super) const INPUT_CAPACITY: usize = 32_000;
 /// Frames that may wait between a session and its wire: a tenth of a second and some.
 const OUTPUT_CAPACITY: usize = 8;
 /// Commands that may wait.

@@ -18,7 +18,8 @@ use super::media::{self, RateWatch};
 use super::{NativeOptions, admission, translate};
 use crate::audio::{Heard, Inbound, Outbound};
 use crate::call::{self, Command, Digit, Settings};
-use crate::engine::{AudioSender, Clock, Commands, Engine, FrameReceiver, Refused, WireProfile};
+use crate::engine::{AudioSender, Clock, Commands, Engine, FrameReceiver, OutFrame, Refused, WireProfile};
+use crate::id::ResponseId;
 use crate::metrics::Metrics;
 use crate::time::Time;
 
@@ -214,6 +215,7 @@ async fn run(opened: Opened, sink: Sink, stream: Stream, engine: &Engine, option
         frames: call.frames,
         notes: notes_out,
         outbound,
+        heard: None,
         clock: call.clock,
         seen: Arc::clone(&seen),
         updating: VecDeque::new(),
@@ -389,6 +391,8 @@ struct Writer {
     frames: FrameReceiver,
     notes: mpsc::Receiver<Note>,
     outbound: Outbound,
+    /// Whose audio was sent last.
+    heard: Option<ResponseId>,
     clock: Clock,
     seen: Arc<std::sync::atomic::AtomicU64>,
     /// Controls whose answers come out of the session, in the order in which they were handed to it.
@@ -409,26 +413,10 @@ impl Writer {
             let sent = tokio::select! {
                 biased;
                 frame = self.frames.recv() => match frame {
-                    Some(frame) => {
-                        payload.clear();
-                        match self.outbound.frame(frame.pcm(), frame.due, &mut payload) {
-                            Ok(()) => self.send(Message::Binary(Bytes::copy_from_slice(&payload))).await,
-                            Err(_) => Ok(()),
-                        }
-                    }
+                    Some(frame) => self.send_frame(&frame, &mut payload).await,
                     None => self.last_events().await,
                 },
-                Some(note) = self.notes.recv() => match self.take(note) {
-                    Some(Ok(event)) => self.send_event(&event).await,
-                    Some(Err(error)) => {
-                        let code = error.close_code.unwrap_or(CLOSE_NO_SESSION);
-                        let reason = error.code.as_str();
-                        let _ = self.send_event(&Event::Error(*error)).await;
-                        let _ = self.send(close(code, reason)).await;
-                        return reason;
-                    }
-                    None => Ok(()),
-                },
+                Some(note) = self.notes.recv() => self.send_note(note).await,
                 Some(event) = self.events.recv() => self.send_call_event(event).await,
                 _ = ping.tick() => self.ping().await,
             };
@@ -436,6 +424,42 @@ impl Writer {
                 Ok(()) => {}
                 Err(Ended(how)) => return how,
             }
+        }
+    }
+
+    /// Sends a frame. Whose it is a client knows from the events: what was told of a response before its first frame is sent
+    /// before that.
+    async fn send_frame(&mut self, frame: &OutFrame, payload: &mut Vec<u8>) -> Result<(), Ended> {
+        if self.heard != Some(frame.response) {
+            self.heard = Some(frame.response);
+            for _ in 0..self.events.len() {
+                // An answer goes with the note about it, which is older.
+                while let Ok(note) = self.notes.try_recv() {
+                    self.send_note(note).await?;
+                }
+                if let Ok(event) = self.events.try_recv() {
+                    self.send_call_event(event).await?;
+                }
+            }
+        }
+        payload.clear();
+        match self.outbound.frame(frame.pcm(), frame.due, payload) {
+            Ok(()) => self.send(Message::Binary(Bytes::copy_from_slice(payload))).await,
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn send_note(&mut self, note: Note) -> Result<(), Ended> {
+        match self.take(note) {
+            Some(Ok(event)) => self.send_event(&event).await,
+            Some(Err(error)) => {
+                let code = error.close_code.unwrap_or(CLOSE_NO_SESSION);
+                let reason = error.code.as_str();
+                let _ = self.send_event(&Event::Error(*error)).await;
+                let _ = self.send(close(code, reason)).await;
+                Err(Ended(reason))
+            }
+            None => Ok(()),
         }
     }
 
@@ -476,6 +500,9 @@ impl Writer {
     /// The session is over: what it said last is told before the connection ends.
     async fn last_events(&mut self) -> Result<(), Ended> {
         while let Some(event) = self.events.recv().await {
+            while let Ok(note) = self.notes.try_recv() {
+                self.send_note(note).await?;
+            }
             self.send_call_event(event).await?;
         }
         Err(Ended("session over"))
