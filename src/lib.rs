@@ -13,5 +13,6 @@ pub mod pii;
 pub mod provider;
 pub mod registry;
 pub mod session;
+pub mod supervisor;
 pub mod time;
 pub mod transport;

@@ -5,8 +5,8 @@ use repartee::call::{
     BackendKind, Command, HistoryEdit, Say, Settings, SettingsUpdate, Stages, ToolOutput, TurnDetection,
 };
 use repartee::pii::Pii;
-use repartee::session::Input;
-use repartee::session::simulation::{Answer, Script};
+use repartee::session::simulation::{Answer, Latencies, Script};
+use repartee::session::{Action, Input};
 
 fn settings(change: impl FnOnce(&mut Settings)) -> Settings {
     let mut settings = Settings {
@@ -57,7 +57,20 @@ fn barge_in() {
 
 #[test]
 fn backchannel_does_not_interrupt() {
-    insta::assert_snapshot!(long_reply().user(5_000, "mhm yeah", 500).until(13_500).run());
+    let timeline = long_reply()
+        .latencies(Latencies {
+            stt_partial: (10, 30),
+            ..Latencies::ORDINARY
+        })
+        .user(5_000, "mhm yeah okay", 510)
+        .until(13_500)
+        .run();
+    insta::assert_snapshot!(timeline);
+}
+
+#[test]
+fn a_short_word_interrupts_when_it_is_understood() {
+    insta::assert_snapshot!(long_reply().user(5_000, "stop", 200).until(9_000).run());
 }
 
 #[test]
@@ -137,7 +150,15 @@ fn tts_worker_lost_between_two_clauses() {
 
 #[test]
 fn tts_worker_lost_while_it_is_heard() {
-    insta::assert_snapshot!(long_reply().lose(4_220, BackendKind::Tts, 500).until(14_000).run());
+    let timeline = long_reply()
+        .latencies(Latencies {
+            tts_next: (150, 190),
+            ..Latencies::ORDINARY
+        })
+        .lose(6_500, BackendKind::Tts, 500)
+        .until(14_000)
+        .run();
+    insta::assert_snapshot!(timeline);
 }
 
 #[test]
@@ -496,4 +517,57 @@ fn idle_call_is_closed() {
         .until(20_000)
         .run();
     insta::assert_snapshot!(timeline);
+}
+
+/// Said nothing, heard nothing, and restored after every single input: it is the same call.
+#[test]
+fn a_call_that_is_restored_all_the_time_is_the_same_call() {
+    let script = || {
+        long_reply()
+            .seed(7)
+            .user(5_000, "no wait I meant the zoo", 1_500)
+            .lose(5_800, BackendKind::Stt, 300)
+            .until(12_000)
+    };
+    let (plain, restored) = (script().run(), script().restored_every(1).run());
+    assert_eq!(plain.actions, restored.actions);
+}
+
+#[test]
+fn with_instant_backends_only_the_endpointing_delay_is_left() {
+    for seed in 0..20 {
+        let timeline = call()
+            .seed(seed)
+            .latencies(Latencies::INSTANT)
+            .user(500 + seed * 3, "good morning to you", 1_200)
+            .until(5_000)
+            .run();
+        let report = timeline.reports().next().expect("the turn is reported");
+        let total = report.total().as_millis();
+        assert!((600..=610).contains(&total), "{total} ms:\n{timeline}");
+    }
+}
+
+#[test]
+fn barge_in_is_quick() {
+    for seed in 0..20 {
+        let at = 5_000 + seed * 7;
+        let timeline = long_reply()
+            .seed(seed)
+            .user(at, "no wait I meant the zoo", 1_500)
+            .until(7_000)
+            .run();
+        let after = |wanted: fn(&Action) -> bool| {
+            timeline
+                .actions
+                .iter()
+                .find(|(_, action)| wanted(action))
+                .map(|(time, _)| time.as_millis() - at)
+                .expect("it happens")
+        };
+        let ducked = after(|action| matches!(action, Action::Gain { .. }));
+        let stopped = after(|action| matches!(action, Action::StopPlayout { .. }));
+        assert!(ducked <= 100, "ducked after {ducked} ms");
+        assert!(stopped <= 290, "stopped after {stopped} ms");
+    }
 }

@@ -36,6 +36,11 @@ export class Backends {
 
   /** @param {Backend} backend */
   show({ kind, state, name, model, reason }) {
+    // Turns are found without a model of their own, too: that there is none is nothing to worry people with.
+    if (kind === "turn" && state === "missing") {
+      this.#list.querySelector('[data-kind="turn"]')?.remove();
+      return;
+    }
     const item = this.#item(kind);
     item.dataset.state = state;
     const value = item.querySelector("dd");

@@ -37,6 +37,8 @@ export function renderWaterfall(stages, totalMs) {
   const legend = document.createElement("dl");
   const scale = Math.max(SHORTEST_SCALE_MS, totalMs);
   for (const { stage, ms } of stages) {
+    // A typed turn has no end of speech, work done ahead of time takes none.
+    if (ms === 0) continue;
     const key = STAGES.has(stage) ? stage : "other";
     const part = document.createElement("span");
     part.className = `part stage-${key}`;

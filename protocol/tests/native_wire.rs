@@ -5,7 +5,7 @@ use std::path::Path;
 
 use jsonschema::Validator;
 use repartee_protocol::native::{
-    AudioFormat, Codec, Control, ErrorCode, Event, Hello, MAX_MESSAGE_BYTES, Request, Say, examples, parse_control,
+    AudioFormat, Codec, Control, ErrorCode, Event, Hello, LARGEST_MESSAGE_BYTES, Request, Say, examples, parse_control,
     parse_event, schema,
 };
 use serde_json::{Value, json};
@@ -351,7 +351,7 @@ fn an_error_answers_the_control_that_it_is_about() {
 
 #[test]
 fn size_and_depth_are_bounded() {
-    let long = format!(r#"{{"type":"say","text":"{}"}}"#, "x".repeat(MAX_MESSAGE_BYTES));
+    let long = format!(r#"{{"type":"say","text":"{}"}}"#, "x".repeat(LARGEST_MESSAGE_BYTES));
     assert_eq!(
         parse_control(&long).map_err(|error| error.code),
         Err(ErrorCode::MessageTooLarge)

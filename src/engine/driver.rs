@@ -131,7 +131,7 @@ impl Driver {
     fn input(&mut self, input: Input) {
         let now = self.clock.now();
         if let Some(recorder) = &mut self.recorder {
-            recorder.input(now, &input);
+            recorder.begin_step(now, &input);
         }
         self.session.handle(now, input);
         loop {
@@ -142,6 +142,9 @@ impl Driver {
                     break;
                 }
             }
+        }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.end_step();
         }
     }
 

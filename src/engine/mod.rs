@@ -98,14 +98,22 @@ impl fmt::Debug for Engine {
     }
 }
 
-/// One of the places that admission gives away; given back when dropped.
-struct Place(Arc<Inner>);
+/// One of the places that admission gives away; given back when both the driver and the wire have let go of it. Empty in
+/// tests of the parts.
+struct Place(Option<Arc<Inner>>);
+
+impl fmt::Debug for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Place")
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let live = self.0.live.fetch_sub(1, Ordering::AcqRel) - 1;
-        self.0.metrics.session_closed();
-        self.0.ended.send_replace(live);
+        let Some(inner) = &self.0 else { return };
+        let live = inner.live.fetch_sub(1, Ordering::AcqRel) - 1;
+        inner.metrics.session_closed();
+        inner.ended.send_replace(live);
     }
 }
 
@@ -156,10 +164,10 @@ impl Engine {
     /// See [`Refused`].
     pub fn open(&self, settings: Settings, profile: WireProfile) -> Result<Call, Refused> {
         settings.validate()?;
-        let place = self.admit()?;
+        let place = Arc::new(self.admit()?);
         let (id, seed) = (SessionId::new(random_bits()), random_bits());
         let clock = Clock::start();
-        let (call, port) = wire::connect(id, clock);
+        let (call, port) = wire::connect(id, clock, Arc::clone(&place));
         let recorder = self.inner.options.recording.as_ref().and_then(|options| {
             recording::Recorder::start(options, id, &settings, seed)
                 .inspect_err(|error| tracing::warn!(%id, %error, "the call is not recorded"))
@@ -201,7 +209,7 @@ impl Engine {
             return Err(Refused::Full(max));
         }
         self.inner.metrics.session_opened();
-        Ok(Place(Arc::clone(&self.inner)))
+        Ok(Place(Some(Arc::clone(&self.inner))))
     }
 
     /// How long this session waits before it asks again for what failed, in ms: where many sessions lost one worker,

@@ -406,6 +406,9 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use super::super::clock::Clock;
+    use std::sync::Arc;
+
+    use super::super::Place;
     use super::super::wire::{Call, connect};
     use super::*;
     use crate::id::SessionId;
@@ -427,7 +430,7 @@ mod tests {
 
     impl Stage {
         fn new() -> Self {
-            let (call, port) = connect(SessionId::new(1), Clock::start());
+            let (call, port) = connect(SessionId::new(1), Clock::start(), Arc::new(Place(None)));
             let player = Player::new(SampleRate::Hz16000);
             Self {
                 player,
@@ -558,7 +561,7 @@ mod tests {
 
     #[test]
     fn other_rates_are_converted_and_counted_at_the_session_rate() {
-        let (_call, mut port) = connect(SessionId::new(1), Clock::start());
+        let (_call, mut port) = connect(SessionId::new(1), Clock::start(), Arc::new(Place(None)));
         let mut player = Player::new(SampleRate::Hz48000);
         let id = SynthesisId::new(1);
         player.begin(id, RESPONSE);

@@ -14,8 +14,8 @@ use std::time::Duration;
 use super::clock;
 use crate::call::Settings;
 use crate::id::SessionId;
-use crate::session::Input;
-use crate::session::trace::TraceWriter;
+use crate::session::trace::{Header, Step};
+use crate::session::{Action, Input};
 use crate::time::{SESSION_RATE, Time};
 
 /// Pieces that may wait for the disk: several seconds of a busy call.
@@ -56,7 +56,7 @@ pub fn expire_traces(options: &RecordingOptions) -> io::Result<usize> {
         }
         let modified = entry.metadata()?.modified()?;
         let age = clock::wall().duration_since(modified).unwrap_or_default();
-        if age > options.expire_after && fs::remove_file(entry.path()).is_ok() {
+        if age >= options.expire_after && fs::remove_file(entry.path()).is_ok() {
             removed += 1;
         }
     }
@@ -72,7 +72,8 @@ enum Piece {
 /// Records one call.
 #[derive(Debug)]
 pub(super) struct Recorder {
-    writer: TraceWriter,
+    /// The step that is under way.
+    step: Option<Step>,
     /// Absent once the disk was too slow: a trace with a hole replays nothing.
     pieces: Option<SyncSender<Piece>>,
     audio: bool,
@@ -93,8 +94,8 @@ impl Recorder {
             true => Some(private_file(&options.folder.join(format!("{session}{AUDIO_SUFFIX}")))?),
             false => None,
         };
-        let started = clock::wall().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let (writer, header) = TraceWriter::new(session, settings, seed, started);
+        let started = humantime::format_rfc3339_seconds(clock::wall()).to_string();
+        let header = Header::new(settings.clone(), seed, started).line();
         let (pieces, waiting) = sync_channel(WAITING);
         let has_audio = audio.is_some();
         thread::Builder::new().name("trace".to_owned()).spawn(move || {
@@ -103,7 +104,7 @@ impl Recorder {
             }
         })?;
         let mut recorder = Self {
-            writer,
+            step: None,
             pieces: Some(pieces),
             audio: has_audio,
         };
@@ -111,18 +112,28 @@ impl Recorder {
         Ok(recorder)
     }
 
-    /// The core was told `input` at `now`.
-    pub(super) fn input(&mut self, now: Time, input: &Input) {
+    /// The core is told `input` at `now`.
+    pub(super) fn begin_step(&mut self, now: Time, input: &Input) {
         if self.pieces.is_some() {
-            let line = self.writer.input(now, input);
-            self.send(Piece::Line(line));
+            self.step = Some(Step {
+                at: now,
+                input: input.clone(),
+                actions: Vec::new(),
+            });
         }
     }
 
-    /// The core wants this done.
-    pub(super) fn action(&mut self, action: &crate::session::Action) {
-        if self.pieces.is_some() {
-            self.writer.action(action);
+    /// And wants this done.
+    pub(super) fn action(&mut self, action: &Action) {
+        if let Some(step) = &mut self.step {
+            step.actions.push(action.clone());
+        }
+    }
+
+    /// And has nothing more to say.
+    pub(super) fn end_step(&mut self) {
+        if let Some(step) = self.step.take() {
+            self.send(Piece::Line(step.line()));
         }
     }
 
@@ -140,13 +151,6 @@ impl Recorder {
             tracing::warn!("the disk is too slow for a trace; it ends here, the call goes on");
             self.pieces = None;
         }
-    }
-}
-
-impl Drop for Recorder {
-    fn drop(&mut self) {
-        let line = self.writer.finish();
-        self.send(Piece::Line(line));
     }
 }
 
@@ -203,7 +207,8 @@ mod tests {
         };
         let session = SessionId::new(7);
         let mut recorder = Recorder::start(&options, session, &Settings::default(), 1).unwrap();
-        recorder.input(Time::ZERO, &Input::Connected);
+        recorder.begin_step(Time::ZERO, &Input::Connected);
+        recorder.end_step();
         recorder.audio(&[0; 320]);
         drop(recorder);
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;

@@ -9,6 +9,7 @@ use futures_util::task::AtomicWaker;
 use rtrb::{Consumer, Producer, RingBuffer};
 use tokio::sync::mpsc;
 
+use super::Place;
 use super::clock::Clock;
 use crate::audio::SampleRate;
 use crate::call::{Command, Event};
@@ -184,11 +185,13 @@ impl Commands {
     }
 }
 
-/// Takes a session's frames, each at the moment it is due.
+/// Takes a session's frames, each at the moment it is due. It holds the session's place as well: until the wire lets go
+/// of this, a session that is over still counts, so that an engine that goes away doesn't cut its last words off.
 #[derive(Debug)]
 pub struct FrameReceiver {
     ring: Consumer<OutFrame>,
     shared: Arc<Shared>,
+    _place: Arc<Place>,
 }
 
 impl FrameReceiver {
@@ -277,7 +280,7 @@ impl Drop for Port {
 }
 
 /// Both sides of a new call.
-pub(super) fn connect(id: SessionId, clock: Clock) -> (Call, Port) {
+pub(super) fn connect(id: SessionId, clock: Clock, place: Arc<Place>) -> (Call, Port) {
     let shared = Arc::new(Shared::default());
     let (audio_in, audio_out) = RingBuffer::new(INPUT_CAPACITY);
     let (frames_in, frames_out) = RingBuffer::new(OUTPUT_CAPACITY);
@@ -294,6 +297,7 @@ pub(super) fn connect(id: SessionId, clock: Clock) -> (Call, Port) {
         frames: FrameReceiver {
             ring: frames_out,
             shared: Arc::clone(&shared),
+            _place: place,
         },
         clock,
     };

@@ -8,3 +8,4 @@ pub mod openai;
 pub mod parrot;
 pub mod silero;
 pub mod webrtc_vad;
+pub mod worker;

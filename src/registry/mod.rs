@@ -171,7 +171,7 @@ impl Registry {
 
     /// Nothing does this job here (any more).
     pub fn mark_missing(&self, kind: BackendKind, reason: String) {
-        tracing::warn!(%kind, reason, "nothing does this job");
+        tracing::info!(%kind, reason, "nothing does this job");
         self.slot(kind).send_replace(Slot::Missing { reason });
     }
 }

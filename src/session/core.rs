@@ -32,8 +32,9 @@ pub(crate) const MAX_SAYS: usize = 32;
 /// because an action must never be lost.
 pub(crate) const MAX_ACTIONS: usize = 512;
 
-/// How long a session waits for a backend that is being started again before it gives up what was asked of it.
-pub(crate) const LOST_WAIT: Duration = Duration::from_secs(20);
+/// How long a session waits for a backend that is being started again before it gives up what was asked of it: small
+/// models are back within a second or two, and nobody holds the line for longer than this.
+pub(crate) const LOST_WAIT: Duration = Duration::from_secs(10);
 
 /// Requests that are repeated are spread over this long, so that the sessions of a worker that died don't all come at once.
 const RETRY_SPREAD_MS: u64 = 300;
@@ -420,7 +421,7 @@ impl Session {
             Timer::Idle => self.handle_call(CallEvent::Idle),
             Timer::Endpoint => self.end_turn(false),
             Timer::Eager => self.prepare_eagerly(),
-            Timer::Raise => self.raise(true),
+            Timer::Raise => self.decide_interruption(),
             Timer::Segment(id) => self.segment_timed_out(id),
             Timer::Generation => self.generation_timed_out(),
             Timer::Synthesis => self.synthesis_timed_out(),

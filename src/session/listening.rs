@@ -324,7 +324,7 @@ impl Session {
             .recognition
             .as_mut()
             .and_then(|recognition| recognition.segments.back_mut())
-            .filter(|segment| segment.end.is_none() && segment.state != SegmentState::Over)
+            .filter(|segment| segment.end.is_none())
         {
             let end = received.max(segment.from);
             segment.end = Some(end);
@@ -443,6 +443,14 @@ impl Session {
                 self.consider_interruption();
             }
             SttEvent::Final { text } => {
+                // A recogniser that ends by itself, unasked, has heard what had arrived; the turn goes on after that.
+                let early = recognition.segment(id).is_some_and(|segment| segment.end.is_none());
+                if early {
+                    self.end_segment_early(id);
+                }
+                let Some((_, recognition)) = self.recognition(id) else {
+                    return;
+                };
                 recognition.settle(id, Some(&text), now);
                 // The final event of a turn is told when the turn is settled; this is only a segment of it.
                 let news = if recognition.is_over() {
@@ -456,6 +464,17 @@ impl Session {
             }
             SttEvent::Failed(failure) => self.segment_failed(id, &failure),
         }
+    }
+
+    fn end_segment_early(&mut self, id: TranscriptionId) {
+        let received = self.clock.received;
+        let Some((_, recognition)) = self.recognition(id) else {
+            return;
+        };
+        let Some(segment) = recognition.segment(id) else { return };
+        let end = received.max(segment.from);
+        segment.end = Some(end);
+        self.begin_segment(end);
     }
 
     /// A recognition failed: it is repeated from the kept audio, or its turn goes on with the words that are there.
@@ -723,13 +742,26 @@ impl Session {
         let Turn::Deciding { open, .. } = &self.turn else {
             return None;
         };
-        self.ducked?;
+        self.ducked.filter(|ducked| Some(*ducked) == self.audible_reply())?;
         let judged = self.speech.judged().saturating_sub(open.speech_end).duration();
         if judged >= barge_in::RAISE_AFTER {
             Some(self.now)
         } else {
             Some(open.spoke_until + barge_in::RAISE_AFTER)
         }
+    }
+
+    /// Whoever spoke while the reply was heard has been silent for a while: with words that mean something it was an
+    /// interruption, however short; otherwise it was none.
+    pub(super) fn decide_interruption(&mut self) {
+        let meant = self.turn.open().is_some_and(|open| {
+            let text = open.text();
+            open.interrupts_from == open.speech_start && !text.trim().is_empty() && !barge_in::is_backchannel(text)
+        });
+        if meant {
+            self.interrupt();
+        }
+        self.raise(true);
     }
 
     /// Tells from where on audio is still needed, when that has moved.

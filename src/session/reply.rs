@@ -158,10 +158,10 @@ impl Reply {
         !self.text.expose().is_empty() || !self.tool_calls.is_empty()
     }
 
-    /// The words that have reached the user when its audio has been heard up to `heard`. What is text only has reached
-    /// them as soon as it is told.
+    /// The words that have reached the user when its audio has been heard up to `heard`. What was text only from its
+    /// beginning has reached them as soon as it was told; of what fell silent on its way, only what was heard counts.
     pub(crate) fn heard_text(&self, heard: Samples) -> String {
-        if self.spoken {
+        if self.spoken || self.play_asked {
             self.ledger.heard_text(heard)
         } else {
             self.text.expose().clone()

@@ -9,7 +9,7 @@ use super::recognition::{count_chars, truncated};
 use super::reply::{Generating, MAX_TOOL_CALLS, Origin, Reply, Synthesizing};
 use super::response::{Response, ResponseEffect, ResponseEvent};
 use super::turn::Turn;
-use super::{Action, TtsProgress};
+use super::{Action, PlayoutEvent, TtsProgress};
 use crate::call::{
     BackendKind, CallError, ErrorCode, Event, LlmEvent, Role, Say, StageFailure, ToolCall, TurnDetection, TurnReport,
 };
@@ -228,7 +228,7 @@ impl Session {
             delta,
         });
         if !reply.spoken {
-            self.remember_heard(reply, Samples::ZERO);
+            self.remember_heard(reply, self.playout.heard());
         }
     }
 
@@ -600,7 +600,7 @@ impl Session {
     fn mute(&mut self, reply: &mut Reply) {
         reply.spoken = false;
         reply.synthesizing = Synthesizing::Nothing;
-        self.remember_heard(reply, Samples::ZERO);
+        self.remember_heard(reply, self.playout.heard());
     }
 
     pub(super) fn synthesis_due(reply: &Reply) -> Option<Time> {
@@ -649,9 +649,28 @@ impl Session {
         self.reply = Some(reply);
     }
 
+    /// No more can have been heard than was made, whatever the wire says.
+    fn within_what_was_made(&self, input: PlayoutInput) -> PlayoutInput {
+        let PlayoutInput::Told(response, event, now) = input else {
+            return input;
+        };
+        let made = self.reply.as_ref().map_or(Samples::ZERO, |reply| reply.ledger.ready());
+        let event = match event {
+            PlayoutEvent::Started => event,
+            PlayoutEvent::Heard { until } => PlayoutEvent::Heard { until: until.min(made) },
+            PlayoutEvent::Underrun { at } => PlayoutEvent::Underrun { at: at.min(made) },
+            PlayoutEvent::Finished { heard } => PlayoutEvent::Finished { heard: heard.min(made) },
+            PlayoutEvent::Stopped { sent, heard } => PlayoutEvent::Stopped {
+                sent: sent.min(made),
+                heard: heard.min(made),
+            },
+        };
+        PlayoutInput::Told(response, event, now)
+    }
+
     pub(super) fn handle_playout(&mut self, input: PlayoutInput) {
         let before = self.playout;
-        match self.playout.handle(input) {
+        match self.playout.handle(self.within_what_was_made(input)) {
             PlayoutEffect::None => {}
             PlayoutEffect::Stale => self.count_stale(),
             PlayoutEffect::Play(response) => self.act(Action::Play { response }),
@@ -803,7 +822,11 @@ impl Session {
 
     /// Raises it again; `tell` where the reply goes on.
     pub(super) fn raise(&mut self, tell: bool) {
-        let Some(response) = self.ducked.take() else { return };
+        let audible = self.audible_reply();
+        // What is being stopped is not raised before it is silent.
+        let Some(response) = self.ducked.take_if(|ducked| !tell || Some(*ducked) == audible) else {
+            return;
+        };
         self.act(Action::Gain { per_mille: 1_000 });
         if tell {
             self.emit(Event::Ducked {

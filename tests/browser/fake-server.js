@@ -85,6 +85,7 @@ class Call {
       settings: { endpointing: { silence_ms: SILENCE_MS } },
       backends: [
         { kind: "vad", state: "ready", name: "silero", model: "silero-vad-6", generation: 1 },
+        { kind: "turn", state: "missing", reason: "this version has no turn model" },
         { kind: "stt", state: "ready", name: "pocketsphinx", model: "pocketsphinx-en-us", generation: 1 },
         { kind: "llm", state: "ready", name: "parrot", model: "parrot", generation: 1 },
         { kind: "tts", state: "ready", name: "flite", model: "cmu_us_rms", generation: 1 },
@@ -158,12 +159,12 @@ class Call {
     this.#send("audio_started", { response: state.response });
     const stages = [
       { stage: "endpointing", ms: endpointing },
-      { stage: "stt_final", ms: 84.2 },
+      { stage: "stt_final", ms: endpointing && 84.2 },
       { stage: "llm_first_token", ms: 31 },
       { stage: "first_sentence", ms: 62.5 },
       { stage: "tts_first_audio", ms: 14 },
       { stage: "send", ms: 0.3 },
-    ].slice(endpointing ? 0 : 2);
+    ];
     const total = stages.reduce((sum, { ms }) => sum + ms, 0);
     this.#send("turn_report", { turn: state.turn, response: state.response, stages, total_ms: total });
     const begin = performance.now();

@@ -34,9 +34,10 @@
 //! The server paces its audio: a frame every 20 ms, so that what it has sent is what is heard. Silence between replies is not
 //! sent. Nothing need be flushed when a reply is interrupted, beyond what the client itself holds back.
 //!
-//! **Bounds.** A message of more than [`MAX_MESSAGE_BYTES`] ends the connection. A client that doesn't take what it is sent is told
-//! `too_slow` and let go. An error before `ready` ends the connection (with the code's own close code or [`CLOSE_NO_SESSION`]);
-//! afterwards the session goes on, unless the error carries `close_code`.
+//! **Bounds.** A message of more than `limits.max_message_bytes` of `ready` (normally [`MAX_MESSAGE_BYTES`]) ends the
+//! connection. A client that doesn't take what it is sent is let go. An error before `ready` ends the connection (with
+//! the code's own close code or [`CLOSE_NO_SESSION`]); afterwards the session goes on, unless the error carries
+//! `close_code`.
 
 mod control;
 mod error;
@@ -70,5 +71,9 @@ pub const VERSION: u32 = 1;
 /// The path of the WebSocket.
 pub const PATH: &str = "/v1/session";
 
-/// Bytes of one message, text or binary: 2.7 s of the fattest audio, or instructions of some 60 pages.
+/// Bytes of one message, text or binary, unless the server is configured otherwise (`ready` tells): 2.7 s of the fattest
+/// audio, or instructions of some 60 pages.
 pub const MAX_MESSAGE_BYTES: usize = 256 * 1024;
+
+/// The most that a server can be configured to take.
+pub const LARGEST_MESSAGE_BYTES: usize = 16 * 1024 * 1024;

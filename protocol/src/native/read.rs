@@ -8,7 +8,7 @@ use super::control::{Bare, Cancel, Dtmf, Edit, Hello, Role, Say, Text, ToolOutpu
 use super::error::MAX_QUOTED;
 use super::settings::{BargeInUpdate, EndpointingUpdate, MAX_TOOLS, SpeechUpdate, StagesUpdate};
 use super::{
-    AudioFormat, Codec, Control, ControlError, Digit, ErrorCode, Framing, ItemId, MAX_MESSAGE_BYTES, Private, Rate,
+    AudioFormat, Codec, Control, ControlError, Digit, ErrorCode, Framing, ItemId, LARGEST_MESSAGE_BYTES, Private, Rate,
     Request, ResponseId, SettingsUpdate, Thousandths, Tool, TurnDetection, VERSION,
 };
 
@@ -21,10 +21,13 @@ pub const MAX_DEPTH: usize = 32;
 /// The first mistake found, with the control's `id` where that could be read. See [`ErrorCode`] for which of them end the
 /// connection. The error quotes names and numbers, never a text, a prompt or a token.
 pub fn parse_control(text: &str) -> Result<Control, ControlError> {
-    if text.len() > MAX_MESSAGE_BYTES {
+    if text.len() > LARGEST_MESSAGE_BYTES {
         return Err(ControlError::new(
             ErrorCode::MessageTooLarge,
-            format!("the message has {} bytes, {MAX_MESSAGE_BYTES} are allowed", text.len()),
+            format!(
+                "the message has {} bytes, {LARGEST_MESSAGE_BYTES} are allowed",
+                text.len()
+            ),
         ));
     }
     if depth(text) > MAX_DEPTH {
@@ -230,7 +233,9 @@ const SETTINGS: &[&str] = &[
 
 fn read_settings(fields: &Fields<'_>) -> Result<SettingsUpdate, ControlError> {
     Ok(SettingsUpdate {
-        instructions: fields.text("instructions", 0..=MAX_MESSAGE_BYTES)?.map(Private::from),
+        instructions: fields
+            .text("instructions", 0..=LARGEST_MESSAGE_BYTES)?
+            .map(Private::from),
         voice: fields.text("voice", 1..=128)?,
         language: read_language(fields)?,
         stages: match fields.object("stages", &["stt", "llm", "tts"])? {
@@ -332,7 +337,9 @@ fn read_tool(value: &Value, path: String) -> Result<Tool, ControlError> {
     };
     Ok(Tool {
         name,
-        description: fields.text("description", 0..=MAX_MESSAGE_BYTES)?.unwrap_or_default(),
+        description: fields
+            .text("description", 0..=LARGEST_MESSAGE_BYTES)?
+            .unwrap_or_default(),
         parameters,
     })
 }
@@ -349,7 +356,7 @@ fn read_say(fields: &Fields<'_>) -> Result<Say, ControlError> {
 
 fn read_dtmf(fields: &Fields<'_>) -> Result<Dtmf, ControlError> {
     let text = fields
-        .text("digit", 0..=MAX_MESSAGE_BYTES)?
+        .text("digit", 0..=LARGEST_MESSAGE_BYTES)?
         .ok_or_else(|| missing("digit"))?;
     // What was pressed may be part of a card number, so it is not quoted.
     let digit = Digit::parse(&text)
@@ -361,7 +368,7 @@ fn read_tool_output(fields: &Fields<'_>) -> Result<ToolOutput, ControlError> {
     Ok(ToolOutput {
         call_id: fields.text("call_id", 1..=256)?.ok_or_else(|| missing("call_id"))?,
         output: fields
-            .text("output", 0..=MAX_MESSAGE_BYTES)?
+            .text("output", 0..=LARGEST_MESSAGE_BYTES)?
             .map(Private::from)
             .ok_or_else(|| missing("output"))?,
         respond: fields.flag("respond")?.unwrap_or(true),
@@ -502,7 +509,7 @@ impl<'a> Fields<'a> {
 
     /// A text that must be there and not empty: what somebody says.
     fn words(&self, name: &str) -> Result<Private, ControlError> {
-        match self.text(name, 0..=MAX_MESSAGE_BYTES)? {
+        match self.text(name, 0..=LARGEST_MESSAGE_BYTES)? {
             None => Err(missing(&self.path(name))),
             Some(text) if text.is_empty() => Err(self.invalid(name, "must not be empty".to_owned())),
             Some(text) => Ok(text.into()),

@@ -321,7 +321,7 @@ pub fn asyncapi() -> Value {
             "version": format!("{VERSION}.0.0"),
             "description": format!(
                 "One WebSocket, one session. The first message is `hello`, its answer `ready`. Text messages are JSON, binary \
-                 messages are audio, none over {MAX_MESSAGE_BYTES} bytes. Generated from the types; don't edit."
+                 messages are audio, none over {MAX_MESSAGE_BYTES} bytes unless the server is configured otherwise. Generated from the types; don't edit."
             ),
             "license": { "name": "MIT OR Apache-2.0" },
         },

@@ -33,7 +33,7 @@ pub struct Frame {
     pub header: Bytes,
     /// The payload; empty where the header announces none.
     pub payload: Bytes,
-    kind: String,
+    kind: Cow<'static, str>,
     stream: Option<u64>,
 }
 
@@ -93,7 +93,7 @@ pub enum FrameError {
 
 /// Finds frames in a stream of bytes. It never holds more than one frame of the greatest size and what the caller pushed beyond it.
 ///
-/// Push bytes as they arrive (or read them right into [`Decoder::buffer`]), then call [`Decoder::next_frame`] until it has none.
+/// Push bytes as they arrive, then call [`Decoder::next_frame`] until it has none.
 #[derive(Debug, Default)]
 pub struct Decoder {
     buffer: BytesMut,
@@ -115,11 +115,6 @@ impl Decoder {
         if self.failed.is_none() {
             self.buffer.extend_from_slice(bytes);
         }
-    }
-
-    /// Where bytes may be appended without a copy of their own, for readers that can read into a [`BytesMut`].
-    pub fn buffer(&mut self) -> &mut BytesMut {
-        &mut self.buffer
     }
 
     /// The next whole frame, or `None` until more bytes are pushed.
@@ -162,7 +157,13 @@ impl Decoder {
                 Ok(length) if length <= MAX_PAYLOAD => length,
                 _ => return Err(FrameError::PayloadTooLong(envelope.payload_length)),
             };
-            let (kind, stream) = (envelope.kind.into_owned(), envelope.stream);
+            // The types that anybody knows are not copied for each frame.
+            let known = ToEngine::TYPES
+                .iter()
+                .chain(ToWorker::TYPES)
+                .find(|known| **known == envelope.kind);
+            let kind = known.map_or_else(|| Cow::Owned(envelope.kind.into_owned()), |known| Cow::Borrowed(*known));
+            let stream = envelope.stream;
             self.header = Some((
                 Frame {
                     header,

@@ -4,24 +4,28 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use repartee_protocol::worker::Job;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::backend::Backend;
 use crate::call::BackendKind;
-use crate::config::{Config, LlmBackend, Mode, VadBackend};
+use crate::config::{Config, LlmBackend, Mode, SttBackend, TtsBackend, VadBackend};
 use crate::id::Generation;
 use crate::pii::Pii;
-use crate::provider::onnx::Places;
 use crate::provider::openai::{self, OpenaiBackend, OpenaiOptions};
 use crate::provider::parrot::ParrotBackend;
 use crate::provider::silero::{SileroBackend, SileroOptions};
 use crate::provider::webrtc_vad::{Aggressiveness, WebrtcVadBackend};
+use crate::provider::{self, onnx::Places};
 use crate::registry::Registry;
+use crate::supervisor::{Specification, State, Worker, find_worker, worker_folders};
 
 /// The backends of a server, loading or loaded.
 pub(super) struct Backends {
     loading: JoinSet<()>,
+    workers: Vec<Worker>,
 }
 
 impl Backends {
@@ -44,21 +48,117 @@ impl Backends {
                 settle(&registry, BackendKind::Llm, loaded);
             }
         });
-        Self { loading }
+        let mut workers = Vec::new();
+        for (kind, wanted) in [
+            (BackendKind::Stt, stt_worker(config)),
+            (BackendKind::Tts, tts_worker(config)),
+        ] {
+            match wanted.and_then(|wanted| specification(config, wanted)) {
+                Ok(specification) => {
+                    let (registry, generations) = (Arc::clone(&registry), registry.generations());
+                    let worker = Worker::start(specification, move || generations.next());
+                    loading.spawn(follow(worker.state(), kind, registry));
+                    workers.push(worker);
+                }
+                Err(reason) => registry.mark_missing(kind, reason),
+            }
+        }
+        Self { loading, workers }
     }
 
     /// Stops what runs beside this process.
     pub(super) async fn stop(mut self) {
         self.loading.abort_all();
         while self.loading.join_next().await.is_some() {}
+        let mut stopping: JoinSet<()> = self.workers.into_iter().map(Worker::stop).collect();
+        while stopping.join_next().await.is_some() {}
+    }
+}
+
+/// A worker and the model that it is to load.
+struct Wanted {
+    name: &'static str,
+    job: Job,
+    model: String,
+}
+
+fn stt_worker(config: &Config) -> Result<Wanted, String> {
+    match config.stt.backend {
+        SttBackend::None => Err("switched off by stt.backend = \"none\"".to_owned()),
+        SttBackend::Auto | SttBackend::Pocketsphinx => {
+            let model = config
+                .stt
+                .model
+                .clone()
+                .unwrap_or_else(|| "pocketsphinx-en-us".to_owned());
+            Ok(Wanted {
+                name: "pocketsphinx",
+                job: Job::Stt,
+                model,
+            })
+        }
+    }
+}
+
+fn tts_worker(config: &Config) -> Result<Wanted, String> {
+    match config.tts.backend {
+        TtsBackend::None => Err("switched off by tts.backend = \"none\"".to_owned()),
+        // One worker speaks with every voice; which one is a matter of the session.
+        TtsBackend::Auto | TtsBackend::Flite => Ok(Wanted {
+            name: "flite",
+            job: Job::Tts,
+            model: "flite".to_owned(),
+        }),
+    }
+}
+
+fn specification(config: &Config, wanted: Wanted) -> Result<Specification, String> {
+    let folders = config
+        .workers
+        .dir
+        .clone()
+        .map_or_else(worker_folders, |folder| vec![folder]);
+    let program = find_worker(wanted.name, &folders).map_err(|error| error.to_string())?;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let spare = u32::try_from(cores.saturating_sub(1).max(1)).unwrap_or(1);
+    Ok(Specification {
+        models: config.paths.models.clone(),
+        threads: config.workers.threads.map_or(spare, u32::from),
+        nice: config.workers.nice,
+        load_timeout: Duration::from_millis(u64::from(config.workers.load_timeout_ms)),
+        ..Specification::new(wanted.name, program, wanted.job, &wanted.model)
+    })
+}
+
+/// Tells the registry what becomes of a worker, until it is stopped.
+async fn follow(mut state: watch::Receiver<State>, kind: BackendKind, registry: Arc<Registry>) {
+    loop {
+        let now = state.borrow_and_update().clone();
+        match now {
+            State::Starting { .. } => {}
+            State::Ready(link) => {
+                let job = match kind {
+                    BackendKind::Stt => Job::Stt,
+                    _ => Job::Tts,
+                };
+                if let Some(backend) = provider::worker::backend(job, &link) {
+                    registry.install(backend);
+                }
+            }
+            State::Lost { generation, reason, .. } => registry.mark_lost(kind, generation, reason),
+            State::Failed { reason } => registry.mark_missing(kind, reason),
+            State::Stopped => return,
+        }
+        if state.changed().await.is_err() {
+            return;
+        }
     }
 }
 
 /// Lets what was loaded serve, or tells why nothing does.
 fn settle(registry: &Registry, kind: BackendKind, loaded: Result<Backend, String>) {
     match loaded {
-        // At the start there is nothing that it replaces.
-        Ok(backend) => drop(registry.install(backend)),
+        Ok(backend) => registry.install(backend),
         Err(reason) => registry.mark_missing(kind, reason),
     }
 }
@@ -116,7 +216,7 @@ fn load_vad(config: &Config, generation: Generation) -> Result<Backend, String> 
 }
 
 fn silero_model(models: &Path) -> PathBuf {
-    models.join(crate::provider::silero::MODEL_FILE)
+    models.join(provider::silero::MODEL_FILE)
 }
 
 async fn load_llm(config: &Config, generation: Generation) -> Result<Backend, String> {

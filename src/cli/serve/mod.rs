@@ -19,9 +19,10 @@ use self::backends::Backends;
 use super::{Failure, config};
 use crate::call::BackendKind;
 use crate::config::{Config, Loaded, LogFormat};
-use crate::engine::{Engine, EngineOptions, RecordingOptions, expire_traces};
+use crate::engine::{Clock, Engine, EngineOptions, RecordingOptions, expire_traces};
 use crate::metrics::Metrics;
 use crate::registry::{Registry, Slot};
+use crate::time::Time;
 use crate::transport::native::{self, NativeOptions};
 
 /// Arguments of `repartee serve`.
@@ -99,8 +100,8 @@ pub(super) async fn embed(options: &config::Options) -> Result<Server, Failure> 
 }
 
 /// Begins to listen, and to load backends. Answers the server and when that was.
-async fn start(loaded: &Loaded) -> Result<(Server, tokio::time::Instant), Failure> {
-    let started = tokio::time::Instant::now();
+async fn start(loaded: &Loaded) -> Result<(Server, Clock), Failure> {
+    let started = Clock::start();
     let config = &loaded.config;
     let listener = listen(config.server.listen).await?;
     let address = listener.local_addr()?;
@@ -217,7 +218,7 @@ fn is_repartee(address: SocketAddr) -> bool {
 }
 
 /// Prints one line when everything that is coming has come.
-async fn tell_readiness(registry: Arc<Registry>, started: tokio::time::Instant) {
+async fn tell_readiness(registry: Arc<Registry>, started: Clock) {
     let mut parts = Vec::new();
     for kind in BackendKind::ALL {
         let mut slot = registry.subscribe(kind);
@@ -233,7 +234,7 @@ async fn tell_readiness(registry: Arc<Registry>, started: tokio::time::Instant) 
     }
     println!(
         "ready after {:.2} s: {}",
-        started.elapsed().as_secs_f64(),
+        started.now().since(Time::ZERO).as_secs_f64(),
         parts.join(", ")
     );
 }

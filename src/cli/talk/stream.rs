@@ -5,13 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use repartee_protocol::native::{AudioFormat, Codec, Event, Framing, Hello, Request};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::conversation::Conversation;
 use super::show::Show;
 use crate::audio::{self, Heard, Inbound, MediaFormat, Outbound, RtpStart, SampleRate};
 use crate::cli::Failure;
 use crate::cli::client::{self, ClientError, Incoming};
+use crate::engine::Clock;
 use crate::time::Time;
 
 /// Milliseconds of a frame.
@@ -103,7 +104,8 @@ pub(super) async fn converse(
     let (mut position, mut frames, mut payload) = (0, 0_u64, Vec::new());
     let silence = vec![0; frame];
     let mut heard = Heard::default();
-    let mut last_event = Instant::now();
+    let clock = Clock::start();
+    let mut last_event = clock.now();
     let mut leaving = false;
     loop {
         tokio::select! {
@@ -114,7 +116,7 @@ pub(super) async fn converse(
                 if position < samples.len() {
                     position += frame;
                     outcome.samples_sent += frame;
-                    last_event = Instant::now();
+                    last_event = clock.now();
                 }
                 frames += 1;
                 sender.audio(Bytes::copy_from_slice(&payload)).await?;
@@ -125,11 +127,11 @@ pub(super) async fn converse(
                 outcome.samples_sent += pcm.len();
                 frames += 1;
                 sender.audio(Bytes::copy_from_slice(&payload)).await?;
-                last_event = Instant::now();
+                last_event = clock.now();
             }
             incoming = receiver.next() => match incoming {
                 Some(Ok(Incoming::Event(event))) => {
-                    last_event = Instant::now();
+                    last_event = clock.now();
                     show.event(&event);
                     if let Event::Error(error) = &event && error.close_code.is_some() {
                         return Err(ClientError::Refused { code: error.code.to_string(), message: error.message.clone() }.into());
@@ -140,7 +142,7 @@ pub(super) async fn converse(
                     }
                 }
                 Some(Ok(Incoming::Audio(message))) => {
-                    last_event = Instant::now();
+                    last_event = clock.now();
                     heard.pcm.clear();
                     // A frame that can't be read is a fault of the server's; what can be is heard all the same.
                     let _ = inbound.message(Time::ZERO, &message, &mut heard);
@@ -152,14 +154,14 @@ pub(super) async fn converse(
             _ = tokio::time::sleep(Duration::from_millis(50)) => {}
         }
         let exhausted = position >= samples.len() && live.as_ref().is_none_or(mpsc::Receiver::is_closed);
-        let idle = last_event.elapsed();
+        let idle = clock.now().since(last_event);
         let over = exhausted && outcome.conversation.is_quiet() && idle > SETTLE;
         if !leaving && (over || (exhausted && idle > patience)) {
             leaving = true;
             sender
                 .control(Request::Bye(repartee_protocol::native::Bare {}).into())
                 .await?;
-            last_event = Instant::now();
+            last_event = clock.now();
         } else if leaving && idle > Duration::from_secs(5) {
             break;
         }

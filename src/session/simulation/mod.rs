@@ -32,6 +32,8 @@ pub struct Latencies {
     pub llm_next: (u64, u64),
     /// The synthesiser's first audio, after it was asked.
     pub tts_first: (u64, u64),
+    /// Each further fifth of a second of its audio.
+    pub tts_next: (u64, u64),
     /// The loudspeaker, after it was asked to play.
     pub play: (u64, u64),
 }
@@ -44,6 +46,7 @@ impl Latencies {
         llm_first: (120, 260),
         llm_next: (20, 45),
         tts_first: (40, 110),
+        tts_next: (8, 12),
         play: (5, 20),
     };
 
@@ -54,6 +57,7 @@ impl Latencies {
         llm_first: (0, 0),
         llm_next: (0, 0),
         tts_first: (0, 0),
+        tts_next: (0, 0),
         play: (0, 0),
     };
 }

@@ -19,9 +19,8 @@ const PACKET: Samples = Samples::from_millis(20);
 const VAD_FRAME: Samples = Samples::new(512);
 /// The loudspeaker tells how much was heard this often.
 const HEARD_EVERY: Samples = Samples::from_millis(100);
-/// The synthesiser gives its audio in pieces of this length, one each [`PIECE_EVERY`].
+/// The synthesiser gives its audio in pieces of this length.
 const PIECE: Samples = Samples::from_millis(200);
-const PIECE_EVERY: Duration = Duration::from_millis(10);
 /// The synthesiser takes this long for a character.
 const CHARACTER: Samples = Samples::from_millis(65);
 
@@ -629,7 +628,7 @@ impl World {
         let mut at = self.now.max(not_before) + self.latency(self.latencies.tts_first);
         let mut tell = |world: &mut Self, event| {
             world.plan(at, Deed::Answer(Box::new(Input::Tts { id, event })));
-            at += PIECE_EVERY;
+            at += world.latency(world.latencies.tts_next);
         };
         let ends = text
             .char_indices()

@@ -402,7 +402,7 @@ impl Writer {
         if self.send_event(&ready).await.is_err() {
             return "gone";
         }
-        let mut ping = tokio::time::interval_at(tokio::time::Instant::now() + PING_INTERVAL, PING_INTERVAL);
+        let mut ping = tokio::time::interval_at(self.clock.instant(self.clock.now() + PING_INTERVAL), PING_INTERVAL);
         let mut payload = Vec::with_capacity(2_048);
         loop {
             // Frames first: they have deadlines.

@@ -43,7 +43,7 @@ impl Worker for Flite {
 
     fn models(&self, _root: &Models) -> Vec<KnownModel> {
         let voices = KNOWN.iter().map(|known| KnownModel {
-            id: format!("flite-{}", known.id),
+            id: format!("flite-cmu-us-{}", known.id),
             description: format!("{}, {} Hz", known.description, known.rate),
             problem: None,
         });
@@ -74,7 +74,7 @@ impl Worker for Flite {
         };
         if request.model != "flite" && !request.model.starts_with("flite-") {
             let reason = format!(
-                "flite has no model {:?}; its models are flite and flite-VOICE",
+                "flite has no model {:?}; its models are flite and flite-cmu-us-VOICE",
                 request.model
             );
             return Err(refuse(code::MISSING, reason));
@@ -130,9 +130,12 @@ fn info(known: &voice::Known) -> VoiceInfo {
     }
 }
 
-/// Which of the voices is meant, by its short name or by flite's own.
+/// Which of the voices is meant, by its short name, by flite's own (`cmu_us_rms`) or by the catalogue's (`cmu-us-rms`).
 fn find(name: &str) -> Option<usize> {
-    let short = name.trim_start_matches("cmu_us_");
+    let short = name
+        .strip_prefix("cmu_us_")
+        .or_else(|| name.strip_prefix("cmu-us-"))
+        .unwrap_or(name);
     KNOWN.iter().position(|known| known.id == short)
 }
 

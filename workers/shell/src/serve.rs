@@ -192,7 +192,7 @@ fn load_and_serve<W: Worker>(shared: &Arc<Shared>, mut worker: W, models: &Model
             stream_credit,
             model,
         };
-        shared.accept(request.job, &ready);
+        shared.accept(request.job, &ready, matches!(service, Service::Batch(_)));
         tell(shared, &ToEngine::Ready(ready));
         match service {
             Service::Batch(batch) => serve_batch(shared, batch),

@@ -57,6 +57,14 @@ pub fn main<W: Worker>(worker: W) -> ExitCode {
 }
 
 fn run<W: Worker>(worker: W, models: Models, address: &Address, nice: i32) -> ExitCode {
+    // One line, without a backtrace that would push it out of the few last lines that the supervisor keeps.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        eprintln!(
+            "panicked at {place}: {}",
+            panic.payload_as_str().unwrap_or("no message")
+        );
+    }));
     // Some machines don't allow it, and a worker that isn't nice is better than none.
     if let Err(error) = rustix::process::nice(nice) {
         eprintln!("the priority stays as it is: {error}");

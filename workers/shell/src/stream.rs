@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,9 @@ use crate::{Failure, Input};
 /// of speech, one token.
 const HELD_BACK: usize = 64 * 1024;
 
+/// How many serving threads can be told apart in a ping's answer; further ones share.
+const BUSY_SLOTS: usize = 64;
+
 /// A mutex of ours is never left in a half-done state, so a panic of another thread under it changes nothing.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -29,7 +32,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct Shared {
     pub(crate) link: Link,
     table: Mutex<Table>,
+    /// Wakes those who wait for a stream to serve, and a batch, which waits for anything on any of its streams.
     changed: Condvar,
+    began: Instant,
+    /// When each serving thread began what it's computing, in ms since `began`, by its number; 0: idle.
+    busy: [AtomicU64; BUSY_SLOTS],
 }
 
 #[derive(Debug, Default)]
@@ -39,19 +46,17 @@ struct Table {
     newest: Option<StreamId>,
     stopping: bool,
     panicked: bool,
-    /// When each computation that is under way began, by serving thread.
-    busy: BTreeMap<usize, Instant>,
+    /// Whether one thread serves all streams.
+    is_batch: bool,
     /// Lanes that have nothing to do.
     idle: BTreeSet<usize>,
 }
 
 impl Table {
-    /// Streams that have not ended. One that has may still be here for a moment, but the engine already knows of its end.
+    /// Streams that take a place. One that has ended or was cancelled may still be here for a moment, but for the engine it's gone.
     fn open_streams(&self) -> usize {
-        self.streams
-            .values()
-            .filter(|entry| !entry.state.ended.load(Ordering::Acquire))
-            .count()
+        let is_over = |state: &State| state.ended.load(Ordering::Acquire) || state.cancelled.load(Ordering::Acquire);
+        self.streams.values().filter(|entry| !is_over(&entry.state)).count()
     }
 }
 
@@ -87,6 +92,8 @@ struct State {
     held_back: AtomicUsize,
     outbox: Mutex<Outbox>,
     samples_in: AtomicUsize,
+    /// Wakes the lane that serves the stream.
+    woken: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -366,6 +373,8 @@ impl Shared {
             link,
             table: Mutex::default(),
             changed: Condvar::new(),
+            began: Instant::now(),
+            busy: [const { AtomicU64::new(0) }; BUSY_SLOTS],
         }
     }
 
@@ -387,8 +396,10 @@ impl Shared {
     // ---- for the reading thread -------------------------------------------------------------------------------------
 
     /// Streams are accepted from now on.
-    pub(crate) fn accept(&self, job: Job, ready: &Ready) {
-        self.table().accepted = Some(Accepted {
+    pub(crate) fn accept(&self, job: Job, ready: &Ready, is_batch: bool) {
+        let mut table = self.table();
+        table.is_batch = is_batch;
+        table.accepted = Some(Accepted {
             job,
             rate: ready.model.rate,
             places: ready.model.max_streams.max(1) as usize,
@@ -428,6 +439,7 @@ impl Shared {
             held_back: AtomicUsize::new(0),
             outbox: Mutex::new(outbox),
             samples_in: AtomicUsize::new(0),
+            woken: Condvar::new(),
         };
         let entry = Entry {
             state: Arc::new(state),
@@ -481,8 +493,10 @@ impl Shared {
             Input::Text(_) => entry.allowance -= clamp(cost),
         }
         entry.inbox.push_back((input, cost));
+        let state = Arc::clone(&entry.state);
+        let is_batch = table.is_batch;
         drop(table);
-        self.changed.notify_all();
+        self.wake(is_batch, &state);
     }
 
     /// Nothing of the stream is wanted any more. What it holds back is dropped at once; who serves it is told.
@@ -512,8 +526,8 @@ impl Shared {
         if !leased {
             self.close(stream);
         }
-        drop(self.table());
-        self.changed.notify_all();
+        let is_batch = self.table().is_batch;
+        self.wake(is_batch, &outlet.state);
     }
 
     /// More may be sent on a stream: sends what was held back.
@@ -544,14 +558,23 @@ impl Shared {
         if empty && outlet.has_ended() && table.streams.get(&credit.stream).is_some_and(|entry| !entry.leased) {
             table.streams.remove(&credit.stream);
         }
+        let is_batch = table.is_batch;
         drop(table);
-        self.changed.notify_all();
+        self.wake(is_batch, &outlet.state);
     }
 
     /// For how long the oldest computation has been running, and how many streams are open.
     pub(crate) fn load_now(&self) -> (Duration, usize) {
         let table = self.table();
-        let oldest = table.busy.values().min().map_or(Duration::ZERO, Instant::elapsed);
+        let starts = self
+            .busy
+            .iter()
+            .map(|start| start.load(Ordering::Relaxed))
+            .filter(|start| *start > 0);
+        let oldest = starts
+            .min()
+            .map_or(0, |start| self.milliseconds().saturating_sub(start).max(1));
+        let oldest = Duration::from_millis(oldest);
         (oldest, table.open_streams())
     }
 
@@ -561,6 +584,7 @@ impl Shared {
         table.stopping = true;
         for entry in table.streams.values() {
             entry.state.cancelled.store(true, Ordering::Release);
+            entry.state.woken.notify_one();
         }
         drop(table);
         self.changed.notify_all();
@@ -602,7 +626,7 @@ impl Shared {
             if let Some(input) = take(self, &mut table, &outlet.state) {
                 return Woken::Input(input);
             }
-            table = self.wait(table);
+            table = outlet.state.woken.wait(table).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -662,11 +686,23 @@ impl Shared {
 
     /// Marks a computation of a serving thread, so that pings can tell when one hangs.
     pub(crate) fn set_busy(&self, thread: usize, busy: bool) {
-        let mut table = self.table();
-        if busy {
-            table.busy.insert(thread, Instant::now());
+        let now = if busy { self.milliseconds() } else { 0 };
+        self.busy[thread % BUSY_SLOTS].store(now, Ordering::Relaxed);
+    }
+
+    /// Milliseconds since this process began to serve; never 0.
+    fn milliseconds(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis())
+            .unwrap_or(u64::MAX)
+            .max(1)
+    }
+
+    /// Wakes whoever serves a stream on which something changed.
+    fn wake(&self, is_batch: bool, state: &State) {
+        if is_batch {
+            self.changed.notify_one();
         } else {
-            table.busy.remove(&thread);
+            state.woken.notify_one();
         }
     }
 
