@@ -33,7 +33,10 @@ use self::support::table::Table;
 use self::support::{Outcome, criterion, load, role};
 
 /// The mix of a call: two seconds of every five the caller speaks.
-const MIX: Plan = Plan::Mix { talk: 100, silence: 150 };
+const MIX: Plan = Plan::Mix {
+    talk: 100,
+    silence: 150,
+};
 
 /// What the command line asks for.
 #[derive(Debug, Default)]
@@ -83,7 +86,9 @@ fn read(arguments: &[String]) -> Outcome<Arguments> {
             "--json" => read.json = Some(value()?.into()),
             "--markdown" => read.markdown = Some(value()?.into()),
             "--only" => read.only = value()?.split(',').map(str::to_owned).collect(),
-            other => return Err(format!("{other} is unknown: --quick, --json FILE, --markdown FILE, --only PARTS").into()),
+            other => {
+                return Err(format!("{other} is unknown: --quick, --json FILE, --markdown FILE, --only PARTS").into());
+            }
         }
     }
     Ok(read)
@@ -115,7 +120,11 @@ fn report(arguments: &Arguments) -> Outcome<()> {
     };
     println!(
         "{cores} cores, {memory_gib:.0} GiB of memory; the load runs on the same cores{}",
-        if arguments.quick { "; quick: a smoke run, no measurement" } else { "" }
+        if arguments.quick {
+            "; quick: a smoke run, no measurement"
+        } else {
+            ""
+        }
     );
     let wanted = |part: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == part);
     let mut work = Work::default();
@@ -138,7 +147,9 @@ fn report(arguments: &Arguments) -> Outcome<()> {
     if wanted("parts") {
         results.parts = criterion::estimates(&target_folder().join("criterion"));
         if results.parts.is_empty() {
-            results.skipped.push("costs of the parts: no criterion bench was run before".to_owned());
+            results
+                .skipped
+                .push("costs of the parts: no criterion bench was run before".to_owned());
         }
     }
     let tables = tables(&results);
@@ -164,7 +175,9 @@ fn report(arguments: &Arguments) -> Outcome<()> {
 
 impl Results {
     fn all(&self) -> impl Iterator<Item = &Measurement> {
-        [&self.latency, &self.cost, &self.rhythm, &self.barge_in, &self.embedded].into_iter().flatten()
+        [&self.latency, &self.cost, &self.rhythm, &self.barge_in, &self.embedded]
+            .into_iter()
+            .flatten()
     }
 }
 
@@ -222,7 +235,8 @@ impl Work {
         };
         self.add(Part::Cost, "100 silent calls", idle);
         if speech_folder().is_none() {
-            skipped.push("cost with real detectors: they need recordings (REPARTEE_SPEECH names the folder)".to_owned());
+            skipped
+                .push("cost with real detectors: they need recordings (REPARTEE_SPEECH names the folder)".to_owned());
             return;
         }
         let mut detectors = vec![Detector::Webrtc];
@@ -387,13 +401,27 @@ fn tables(results: &Results) -> Vec<Table> {
 }
 
 /// The stages between which the engine adds time, without the one whose length is configured.
-const ADDED: [&str; 5] = ["stt_final", "llm_first_token", "first_sentence", "tts_first_audio", "send"];
+const ADDED: [&str; 5] = [
+    "stt_final",
+    "llm_first_token",
+    "first_sentence",
+    "tts_first_audio",
+    "send",
+];
 
 fn stages(results: &Results) -> Table {
     let mut table = Table::new(
         "Added between stages, ms, p50 / p99",
         "scripted backends that answer at once; out of the turn reports, which the client gets",
-        &["calls", "turns", "stt_final", "llm_first_token", "first_sentence", "tts_first_audio", "send"],
+        &[
+            "calls",
+            "turns",
+            "stt_final",
+            "llm_first_token",
+            "first_sentence",
+            "tts_first_audio",
+            "send",
+        ],
     );
     for one in &results.latency {
         let stage = |name: &str| one.loaded.stages.get(name).copied().unwrap_or_default();
@@ -439,7 +467,16 @@ fn costs(results: &Results) -> Table {
     let mut table = Table::new(
         "Cost of a call",
         "the caller speaks 40 % of the time and is answered; PCM at 16 kHz both ways; load and others in cores",
-        &["calls", "detector", "% of a core", "of it engine", "of it wire", "KiB each", "load", "others"],
+        &[
+            "calls",
+            "detector",
+            "% of a core",
+            "of it engine",
+            "of it wire",
+            "KiB each",
+            "load",
+            "others",
+        ],
     );
     for one in results.latency.iter().chain(&results.cost) {
         let thread = |name: &str| {
@@ -469,7 +506,10 @@ fn rhythm(results: &Results) -> Table {
     );
     let embedded = results.embedded.iter().map(|one| ("a real recogniser", one));
     let fakes = results.latency.iter().map(|one| ("nothing", one));
-    for (beside, one) in fakes.chain(results.rhythm.iter().map(|one| ("busy cores", one))).chain(embedded) {
+    for (beside, one) in fakes
+        .chain(results.rhythm.iter().map(|one| ("busy cores", one)))
+        .chain(embedded)
+    {
         let late = one.loaded.lateness;
         table.row(vec![
             one.sessions.to_string(),
@@ -505,7 +545,15 @@ fn embedded(results: &Results) -> Table {
     let mut table = Table::new(
         "The embedded default, ms, p50 / p99",
         "pocketsphinx, parrot and flite as `repartee serve` starts them; recordings of one speaker after another",
-        &["calls", "turns", "first partial", "final", "first reply audio", "tts_first_audio", "% of a core"],
+        &[
+            "calls",
+            "turns",
+            "first partial",
+            "final",
+            "first reply audio",
+            "tts_first_audio",
+            "% of a core",
+        ],
     );
     for one in &results.embedded {
         let stage = |name: &str| one.loaded.stages.get(name).copied().unwrap_or_default();
@@ -523,7 +571,11 @@ fn embedded(results: &Results) -> Table {
 }
 
 fn parts(results: &Results) -> Table {
-    let mut table = Table::new("Costs of the parts", "medians of the criterion benches", &["part", "µs"]);
+    let mut table = Table::new(
+        "Costs of the parts",
+        "medians of the criterion benches",
+        &["part", "µs"],
+    );
     for part in &results.parts {
         table.row(vec![part.name.clone(), format!("{:.2}", part.nanos / 1e3)]);
     }
@@ -547,7 +599,11 @@ fn targets(results: &Results) -> Table {
             worst.0 < 1.0 && worst.1 < 5.0,
         );
         let kilobytes = hundred.kilobytes_per_session();
-        goal("under 0.5 MB a session", format!("{kilobytes:.0} KiB"), kilobytes < 488.0);
+        goal(
+            "under 0.5 MB a session",
+            format!("{kilobytes:.0} KiB"),
+            kilobytes < 488.0,
+        );
     }
     if let Some(ten) = results.latency.iter().find(|one| one.sessions == 10) {
         let added = beyond(ten.loaded.reply_after, ten.loaded.silence_ms);
@@ -560,11 +616,19 @@ fn targets(results: &Results) -> Table {
     let silero = |one: &&Measurement| one.detector == Detector::Silero.name() && one.loaded.replies > 0;
     if let Some(cost) = results.cost.iter().find(silero) {
         let percent = cost.percent_per_session();
-        goal("0.2 % of a core a session, VAD included", format!("{percent:.3} %"), percent <= 0.2);
+        goal(
+            "0.2 % of a core a session, VAD included",
+            format!("{percent:.3} %"),
+            percent <= 0.2,
+        );
     }
     if let Some(busy) = results.rhythm.iter().find(|one| one.sessions == 10) {
         let late = busy.loaded.lateness.p99;
-        goal("frames within 5 ms at p99, cores busy, 10 calls", format!("{late:.2} ms"), late <= 5.0);
+        goal(
+            "frames within 5 ms at p99, cores busy, 10 calls",
+            format!("{late:.2} ms"),
+            late <= 5.0,
+        );
     }
     for one in &results.barge_in {
         let (ducked, stopped) = (one.loaded.ducked_after, one.loaded.stopped_after);

@@ -87,7 +87,13 @@ pub(crate) fn measure(scenario: &Scenario) -> Outcome<Measurement> {
         None
     };
     let (loaded, spent, [before, after]) = put_load_on(scenario, server.id(), &address)?;
-    Ok(measurement(scenario, scenario.detector.name(), loaded, spent, [before, after]))
+    Ok(measurement(
+        scenario,
+        scenario.detector.name(),
+        loaded,
+        spent,
+        [before, after],
+    ))
 }
 
 /// Runs `scenario` against `repartee serve` as it comes: with its own detector, recogniser, parrot and voice.

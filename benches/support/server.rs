@@ -107,8 +107,7 @@ fn registry(options: &ServerOptions) -> Outcome<Arc<Registry>> {
     };
     // Partial transcripts come as often as those of a real recogniser, and none while the caller is silent: that would
     // rightly put off the end of the turn.
-    let stt = ScriptedStt::new(["will it rain tomorrow?"])
-        .partial_every(Samples::from_millis(400));
+    let stt = ScriptedStt::new(["will it rain tomorrow?"]).partial_every(Samples::from_millis(400));
     registry.install(vad);
     registry.install(Backend::Stt(Arc::new(stt)));
     registry.install(Backend::Llm(Arc::new(ScriptedLlm::fixed(&reply(options.reply_ms)))));
