@@ -52,7 +52,7 @@ fmt: ## Format everything
 bench: build ## The benchmarks and their report (docs/performance.md says how to read it)
 	@REPARTEE_WORKERS="$${REPARTEE_WORKERS:-$(TARGET)/release}" $(STEP) "benchmarks" cargo bench --locked -p repartee $(ARGS)
 
-test-browser: build ## The talk page in a headless Chromium, with a recording as its microphone
+test-browser: setup ## The talk page in a headless Chromium, with a recording as its microphone
 	@TARGET="$(TARGET)" scripts/test-browser.sh
 
 clean: ## Remove what was built; what was set up stays (remove .repartee by hand for that)

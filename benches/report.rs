@@ -210,11 +210,12 @@ impl Work {
 
     /// Times between stages, end of speech to reply, cost and rhythm come out of the same calls.
     fn latency(&mut self, quick: bool) {
-        let sizes: &[usize] = if quick { &[1, 8] } else { &[1, 10, 100, 500] };
+        let sizes: &[usize] = if quick { &[4] } else { &[1, 10, 100, 500] };
         for &sessions in sizes {
             let scenario = Scenario {
                 sessions,
-                seconds: if quick { 5.0 } else { 30.0 },
+                warm_up: if quick { 0.5 } else { SCRIPTED.warm_up },
+                seconds: if quick { 4.0 } else { 30.0 },
                 ..SCRIPTED
             };
             self.add(Part::Latency, &format!("{sessions} calls"), scenario);
@@ -263,6 +264,7 @@ impl Work {
         for &sessions in sizes {
             let scenario = Scenario {
                 sessions,
+                warm_up: if quick { 0.5 } else { SCRIPTED.warm_up },
                 seconds: if quick { 3.0 } else { 15.0 },
                 busy: true,
                 ..SCRIPTED
@@ -276,7 +278,8 @@ impl Work {
             sessions: if quick { 2 } else { 10 },
             plan: Plan::BargeIn { after: 40 },
             reply_ms: 6_000,
-            seconds: if quick { 4.0 } else { 20.0 },
+            warm_up: if quick { 0.0 } else { SCRIPTED.warm_up },
+            seconds: if quick { 5.0 } else { 20.0 },
             ..SCRIPTED
         };
         self.add(Part::BargeIn, "speaking into replies", scenario);

@@ -105,9 +105,9 @@ fn registry(options: &ServerOptions) -> Outcome<Arc<Registry>> {
         Detector::Webrtc => Backend::Vad(Arc::new(WebrtcVadBackend::new(Aggressiveness::default(), generation))),
         Detector::Silero => Backend::Vad(Arc::new(silero(generation)?)),
     };
-    // Partial transcripts come as often as those of a real recogniser.
-    let stt = ScriptedStt::new(["can you tell me what the weather will be like tomorrow?"])
-        .partial_every(Samples::from_millis(400));
+    // Partial transcripts come as often as those of a real recogniser, and none while the caller is silent: that would
+    // rightly put off the end of the turn.
+    let stt = ScriptedStt::new(["will it rain tomorrow?"]).partial_every(Samples::from_millis(400));
     registry.install(vad);
     registry.install(Backend::Stt(Arc::new(stt)));
     registry.install(Backend::Llm(Arc::new(ScriptedLlm::fixed(&reply(options.reply_ms)))));

@@ -401,7 +401,7 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "turn.barge_in_min_ms",
         milliseconds(0, 5_000),
-        "240",
+        "200",
         "Speech of this length stops the reply, unless its words are only a sign of listening.",
     ),
     Key::new(

@@ -120,6 +120,13 @@ impl Recognition {
             .find(|segment| segment.id == id && segment.state == SegmentState::Running)
     }
 
+    /// A segment that waits for a recogniser goes on waiting until then.
+    pub(crate) fn wait_on(&mut self, id: TranscriptionId, until: Time) {
+        if let Some(segment) = self.segments.iter_mut().find(|segment| segment.id == id) {
+            segment.state = SegmentState::Waiting { until };
+        }
+    }
+
     /// Whether no word can follow.
     pub(crate) fn is_over(&self) -> bool {
         self.segments.is_empty()
