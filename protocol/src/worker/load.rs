@@ -40,7 +40,7 @@ pub struct Device {
 /// The first message of a worker: what this build on this machine can do, found out by asking the library.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hello {
-    /// [`VERSION`] of the worker's side.
+    /// [`VERSION`](super::VERSION) of the worker's side.
     pub protocol: u32,
     /// Which worker this is, such as `pocketsphinx`.
     pub name: String,
@@ -95,7 +95,7 @@ pub struct Load {
 /// A voice of a speech synthesiser.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Voice {
-    /// What [`TtsParams::voice`] asks for.
+    /// What [`TtsParams::voice`](super::TtsParams::voice) asks for.
     pub id: String,
     /// What it speaks, as BCP 47 tags.
     #[serde(default)]
@@ -124,7 +124,7 @@ pub struct ModelInfo {
     /// How many streams make progress at the same time.
     #[serde(default)]
     pub max_streams: u32,
-    /// How many more may wait; a further one fails with [`code::BUSY`].
+    /// How many more may wait; a further one fails with [`code::BUSY`](super::code::BUSY).
     #[serde(default)]
     pub max_waiting: u32,
     /// Whether results come while the input goes on: partial transcripts, audio before the last word is planned.
