@@ -159,7 +159,7 @@ pub struct Ready {
 /// The model can't be used, and why. The worker stays, and may be asked for another one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoadFailed {
-    /// One of [`code`].
+    /// One of [`code`](super::code).
     #[serde(default)]
     pub code: String,
     /// The cause and the remedy, for the operator.

@@ -90,7 +90,7 @@ pub struct Credit {
 pub enum ToWorker {
     /// Load the one model.
     Load(Load),
-    /// Open a stream. The payload belongs to the job (a [`Chat`] for an LLM).
+    /// Open a stream. The payload belongs to the job (a [`Chat`](super::Chat) for an LLM).
     Open(Open),
     /// Data: the payload is mono PCM, 16 bit, little endian, at the rate that the stream was opened with.
     Audio {

@@ -77,7 +77,7 @@ fn yes() -> bool {
 /// How a response is to be spoken.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TtsParams {
-    /// An id out of [`ModelInfo::voices`]; absent: the default one.
+    /// An id out of [`ModelInfo::voices`](super::ModelInfo::voices); absent: the default one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub voice: Option<String>,
     /// A BCP 47 tag.
@@ -86,7 +86,7 @@ pub struct TtsParams {
     /// Speaking speed, 1.0 is the voice's own; workers clamp it to what they can do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub speed: Option<f32>,
-    /// Whether [`Marks`] are wanted.
+    /// Whether [`Marks`](super::Marks) are wanted.
     #[serde(default = "yes")]
     pub marks: bool,
 }
