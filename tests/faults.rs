@@ -493,7 +493,7 @@ async fn talk_as_json_and_its_recording() {
 }
 
 fn replays_exactly_and_notices_changes(trace: &Path) {
-    let replay = |path: &Path| run(&["replay", path.to_str().unwrap()], LIMIT);
+    let replay = |path: &Path| run(&["replay", path.to_str().expect("a temporary path is text")], LIMIT);
     let output = replay(trace);
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
@@ -504,11 +504,11 @@ fn replays_exactly_and_notices_changes(trace: &Path) {
     assert!(told.starts_with("identical"), "{told}");
     println!("{}", told.trim_end());
 
-    let text = std::fs::read_to_string(trace).unwrap();
+    let text = std::fs::read_to_string(trace).expect("the trace can be read");
     let lines: Vec<&str> = text.lines().collect();
     let changed = trace.with_extension("changed");
     let with = |lines: &[String]| {
-        std::fs::write(&changed, lines.join("\n") + "\n").unwrap();
+        std::fs::write(&changed, lines.join("\n") + "\n").expect("a temporary file");
         let output = replay(&changed);
         assert!(
             !output.status.success(),
@@ -526,17 +526,17 @@ fn replays_exactly_and_notices_changes(trace: &Path) {
     without.remove(acting);
     with(&without);
     let mut other: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
-    let mut step: Value = serde_json::from_str(&other[acting]).unwrap();
-    step["actions"].as_array_mut().unwrap().clear();
+    let mut step: Value = serde_json::from_str(&other[acting]).expect("a step is JSON");
+    step["actions"].as_array_mut().expect("actions are an array").clear();
     other[acting] = step.to_string();
     with(&other);
-    let mut header: Value = serde_json::from_str(lines[0]).unwrap();
+    let mut header: Value = serde_json::from_str(lines[0]).expect("a header is JSON");
     header["settings"]["endpointing"]["silence_ms"] = 650.into();
     let mut slower: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
     slower[0] = header.to_string();
     with(&slower);
     // And what is no trace at all.
-    std::fs::write(&changed, "this is no trace\n").unwrap();
+    std::fs::write(&changed, "this is no trace\n").expect("a temporary file");
     let told = error_of(&replay(&changed));
     assert!(told.contains("trace"), "{told}");
 }

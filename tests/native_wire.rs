@@ -442,7 +442,7 @@ impl Receiving {
             {
                 Message::Text(text) => {
                     return repartee_protocol::native::parse_event(&text)
-                        .unwrap()
+                        .expect("an event")
                         .expect("a known type");
                 }
                 Message::Close(frame) => panic!("closed: {frame:?}"),
