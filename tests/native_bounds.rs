@@ -97,7 +97,7 @@ async fn a_client_that_stops_reading_is_let_go_and_nobody_else_notices() {
     let nominal = Duration::from_millis(20) * u32::try_from(frames - 1).unwrap();
     assert!(frames > 1_000, "{frames} frames");
     assert!(
-        span.abs_diff(nominal) < Duration::from_millis(150),
+        span.abs_diff(nominal) < Duration::from_millis(400),
         "{span:?} for {nominal:?}"
     );
     drop(neighbour);

@@ -38,8 +38,14 @@ fn kind(event: &Event) -> String {
 fn assert_paced(times: &[Time]) {
     let span = times[times.len() - 1].since(times[0]);
     let nominal = Duration::from_millis(20) * u32::try_from(times.len() - 1).expect("not that many");
+    // Never faster than it is heard. That a busy machine was late by some frames now and then is no fault of the engine's.
     assert!(
-        span.abs_diff(nominal) < Duration::from_millis(100),
+        span + Duration::from_millis(60) > nominal,
+        "{} frames in {span:?}",
+        times.len()
+    );
+    assert!(
+        span < nominal + nominal / 10 + Duration::from_millis(300),
         "{} frames in {span:?}",
         times.len()
     );
