@@ -189,7 +189,8 @@ pub const KEYS: &[Key] = &[
         "server.allowed_networks",
         Kind::Networks,
         "",
-        "Networks that clients may come from. Empty: from anywhere that can reach the address.",
+        "Networks that clients may come from, beside this machine itself; others get HTTP status 403. Empty: from \
+         anywhere that can reach the address.",
     ),
     Key::new(
         "server.max_sessions",
