@@ -33,7 +33,10 @@ use self::support::table::Table;
 use self::support::{Outcome, criterion, load, role};
 
 /// The mix of a call: two seconds of every five the caller speaks.
-const MIX: Plan = Plan::Mix { talk: 100, silence: 150 };
+const MIX: Plan = Plan::Mix {
+    talk: 100,
+    silence: 150,
+};
 
 /// What the command line asks for.
 #[derive(Debug, Default)]
@@ -83,7 +86,9 @@ fn read(arguments: &[String]) -> Outcome<Arguments> {
             "--json" => read.json = Some(value()?.into()),
             "--markdown" => read.markdown = Some(value()?.into()),
             "--only" => read.only = value()?.split(',').map(str::to_owned).collect(),
-            other => return Err(format!("{other} is unknown: --quick, --json FILE, --markdown FILE, --only PARTS").into()),
+            other => {
+                return Err(format!("{other} is unknown: --quick, --json FILE, --markdown FILE, --only PARTS").into());
+            }
         }
     }
     Ok(read)
@@ -101,6 +106,8 @@ struct Results {
     barge_in: Vec<Measurement>,
     embedded: Vec<Measurement>,
     parts: Vec<Estimate>,
+    /// What the bench of the worker link said.
+    worker_link: Vec<String>,
     /// What was left out, and why.
     skipped: Vec<String>,
 }
@@ -115,7 +122,11 @@ fn report(arguments: &Arguments) -> Outcome<()> {
     };
     println!(
         "{cores} cores, {memory_gib:.0} GiB of memory; the load runs on the same cores{}",
-        if arguments.quick { "; quick: a smoke run, no measurement" } else { "" }
+        if arguments.quick {
+            "; quick: a smoke run, no measurement"
+        } else {
+            ""
+        }
     );
     let wanted = |part: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == part);
     let mut work = Work::default();
@@ -138,8 +149,13 @@ fn report(arguments: &Arguments) -> Outcome<()> {
     if wanted("parts") {
         results.parts = criterion::estimates(&target_folder().join("criterion"));
         if results.parts.is_empty() {
-            results.skipped.push("costs of the parts: no criterion bench was run before".to_owned());
+            results
+                .skipped
+                .push("costs of the parts: no criterion bench was run before".to_owned());
         }
+        let said = fs::read_to_string(target_folder().join("worker-link.txt")).unwrap_or_default();
+        let lines = said.lines().filter(|line| line.starts_with("worker link"));
+        results.worker_link = lines.map(str::to_owned).collect();
     }
     let tables = tables(&results);
     for table in &tables {
@@ -164,7 +180,9 @@ fn report(arguments: &Arguments) -> Outcome<()> {
 
 impl Results {
     fn all(&self) -> impl Iterator<Item = &Measurement> {
-        [&self.latency, &self.cost, &self.rhythm, &self.barge_in, &self.embedded].into_iter().flatten()
+        [&self.latency, &self.cost, &self.rhythm, &self.barge_in, &self.embedded]
+            .into_iter()
+            .flatten()
     }
 }
 
@@ -222,7 +240,8 @@ impl Work {
         };
         self.add(Part::Cost, "100 silent calls", idle);
         if speech_folder().is_none() {
-            skipped.push("cost with real detectors: they need recordings (REPARTEE_SPEECH names the folder)".to_owned());
+            skipped
+                .push("cost with real detectors: they need recordings (REPARTEE_SPEECH names the folder)".to_owned());
             return;
         }
         let mut detectors = vec![Detector::Webrtc];
@@ -387,13 +406,27 @@ fn tables(results: &Results) -> Vec<Table> {
 }
 
 /// The stages between which the engine adds time, without the one whose length is configured.
-const ADDED: [&str; 5] = ["stt_final", "llm_first_token", "first_sentence", "tts_first_audio", "send"];
+const ADDED: [&str; 5] = [
+    "stt_final",
+    "llm_first_token",
+    "first_sentence",
+    "tts_first_audio",
+    "send",
+];
 
 fn stages(results: &Results) -> Table {
     let mut table = Table::new(
         "Added between stages, ms, p50 / p99",
         "scripted backends that answer at once; out of the turn reports, which the client gets",
-        &["calls", "turns", "stt_final", "llm_first_token", "first_sentence", "tts_first_audio", "send"],
+        &[
+            "calls",
+            "turns",
+            "stt_final",
+            "llm_first_token",
+            "first_sentence",
+            "tts_first_audio",
+            "send",
+        ],
     );
     for one in &results.latency {
         let stage = |name: &str| one.loaded.stages.get(name).copied().unwrap_or_default();
@@ -439,20 +472,14 @@ fn costs(results: &Results) -> Table {
     let mut table = Table::new(
         "Cost of a call",
         "the caller speaks 40 % of the time and is answered; PCM at 16 kHz both ways; load and others in cores",
-        &["calls", "detector", "% of a core", "of it engine", "of it wire", "KiB each", "load", "others"],
+        &["calls", "detector", "% of a core each", "KiB each", "load", "others"],
     );
     for one in results.latency.iter().chain(&results.cost) {
-        let thread = |name: &str| {
-            let share = one.server.get(name).copied().unwrap_or(0.0);
-            format!("{:.3}", share * 100.0 / one.sessions as f64)
-        };
         let silent = if one.loaded.replies == 0 { ", silent calls" } else { "" };
         table.row(vec![
             one.sessions.to_string(),
             format!("{}{silent}", one.detector),
             format!("{:.3}", one.percent_per_session()),
-            thread("engine"),
-            thread("wire"),
             format!("{:.0}", one.kilobytes_per_session()),
             format!("{:.2}", one.load),
             format!("{:.2}", one.others),
@@ -469,7 +496,10 @@ fn rhythm(results: &Results) -> Table {
     );
     let embedded = results.embedded.iter().map(|one| ("a real recogniser", one));
     let fakes = results.latency.iter().map(|one| ("nothing", one));
-    for (beside, one) in fakes.chain(results.rhythm.iter().map(|one| ("busy cores", one))).chain(embedded) {
+    for (beside, one) in fakes
+        .chain(results.rhythm.iter().map(|one| ("busy cores", one)))
+        .chain(embedded)
+    {
         let late = one.loaded.lateness;
         table.row(vec![
             one.sessions.to_string(),
@@ -505,7 +535,15 @@ fn embedded(results: &Results) -> Table {
     let mut table = Table::new(
         "The embedded default, ms, p50 / p99",
         "pocketsphinx, parrot and flite as `repartee serve` starts them; recordings of one speaker after another",
-        &["calls", "turns", "first partial", "final", "first reply audio", "tts_first_audio", "% of a core"],
+        &[
+            "calls",
+            "turns",
+            "first partial",
+            "final",
+            "first reply audio",
+            "tts_first_audio",
+            "% of a core",
+        ],
     );
     for one in &results.embedded {
         let stage = |name: &str| one.loaded.stages.get(name).copied().unwrap_or_default();
@@ -523,7 +561,15 @@ fn embedded(results: &Results) -> Table {
 }
 
 fn parts(results: &Results) -> Table {
-    let mut table = Table::new("Costs of the parts", "medians of the criterion benches", &["part", "µs"]);
+    let mut table = Table::new(
+        "Costs of the parts",
+        "medians of the criterion benches",
+        &["part", "µs"],
+    );
+    for line in &results.worker_link {
+        let (name, said) = line.rsplit_once(": ").unwrap_or((line, ""));
+        table.row(vec![name.to_owned(), said.to_owned()]);
+    }
     for part in &results.parts {
         table.row(vec![part.name.clone(), format!("{:.2}", part.nanos / 1e3)]);
     }
@@ -547,7 +593,11 @@ fn targets(results: &Results) -> Table {
             worst.0 < 1.0 && worst.1 < 5.0,
         );
         let kilobytes = hundred.kilobytes_per_session();
-        goal("under 0.5 MB a session", format!("{kilobytes:.0} KiB"), kilobytes < 488.0);
+        goal(
+            "under 0.5 MB a session",
+            format!("{kilobytes:.0} KiB"),
+            kilobytes < 488.0,
+        );
     }
     if let Some(ten) = results.latency.iter().find(|one| one.sessions == 10) {
         let added = beyond(ten.loaded.reply_after, ten.loaded.silence_ms);
@@ -560,11 +610,19 @@ fn targets(results: &Results) -> Table {
     let silero = |one: &&Measurement| one.detector == Detector::Silero.name() && one.loaded.replies > 0;
     if let Some(cost) = results.cost.iter().find(silero) {
         let percent = cost.percent_per_session();
-        goal("0.2 % of a core a session, VAD included", format!("{percent:.3} %"), percent <= 0.2);
+        goal(
+            "0.2 % of a core a session, VAD included",
+            format!("{percent:.3} %"),
+            percent <= 0.2,
+        );
     }
     if let Some(busy) = results.rhythm.iter().find(|one| one.sessions == 10) {
         let late = busy.loaded.lateness.p99;
-        goal("frames within 5 ms at p99, cores busy, 10 calls", format!("{late:.2} ms"), late <= 5.0);
+        goal(
+            "frames within 5 ms at p99, cores busy, 10 calls",
+            format!("{late:.2} ms"),
+            late <= 5.0,
+        );
     }
     for one in &results.barge_in {
         let (ducked, stopped) = (one.loaded.ducked_after, one.loaded.stopped_after);

@@ -26,7 +26,9 @@ pub(crate) fn estimates(folder: &Path) -> Vec<Estimate> {
     collect(folder, 0, &mut found);
     let newest = found.iter().filter_map(|estimate| estimate.measured).max();
     found.retain(|estimate| {
-        let age = newest.zip(estimate.measured).and_then(|(newest, then)| newest.duration_since(then).ok());
+        let age = newest
+            .zip(estimate.measured)
+            .and_then(|(newest, then)| newest.duration_since(then).ok());
         age.is_none_or(|age| age.as_secs() < 86_400)
     });
     found.sort_by(|one, other| one.name.cmp(&other.name));

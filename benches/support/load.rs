@@ -193,7 +193,10 @@ fn summary(options: &LoadOptions, silence_ms: f64, all: Vec<Measured>) -> Loaded
         ducked_after: of(|measured| &measured.ducked_after),
         stopped_after: of(|measured| &measured.stopped_after),
         own_lateness: of(|measured| &measured.own_lateness),
-        stages: stages.into_iter().map(|(stage, took)| (stage, Distribution::of(took))).collect(),
+        stages: stages
+            .into_iter()
+            .map(|(stage, took)| (stage, Distribution::of(took)))
+            .collect(),
         errors,
     }
 }

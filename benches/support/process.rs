@@ -101,7 +101,10 @@ fn usage(process: u32) -> Usage {
 /// Seconds that a thread has run: to the nanosecond where the kernel tells, else to the hundredth.
 fn seconds_on_core(thread: &Path) -> f64 {
     let precise = fs::read_to_string(thread.join("schedstat")).unwrap_or_default();
-    if let Some(nanos) = precise.split_whitespace().next().and_then(|word| word.parse::<f64>().ok())
+    if let Some(nanos) = precise
+        .split_whitespace()
+        .next()
+        .and_then(|word| word.parse::<f64>().ok())
         && nanos > 0.0
     {
         return nanos / 1e9;

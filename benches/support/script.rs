@@ -219,7 +219,9 @@ impl Caller {
         let offset = |(number, arrival): (u32, &Instant)| millis(*arrival, first) - f64::from(number) * 20.0;
         let offsets: Vec<f64> = (0..).zip(&self.arrivals).map(offset).collect();
         let earliest = offsets.iter().copied().fold(f64::INFINITY, f64::min);
-        self.measured.lateness.extend(offsets.iter().map(|offset| offset - earliest));
+        self.measured
+            .lateness
+            .extend(offsets.iter().map(|offset| offset - earliest));
         self.arrivals.clear();
     }
 }
