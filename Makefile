@@ -53,7 +53,7 @@ bench: setup ## The benchmarks and their report (docs/performance.md says how to
 	@cargo build --locked --profile bench $(WORKERS)
 	@TARGET="$(TARGET)" scripts/bench.sh $(ARGS)
 
-test-browser: build ## The talk page in a headless Chromium, with a recording as its microphone
+test-browser: setup ## The talk page in a headless Chromium, with a recording as its microphone
 	@TARGET="$(TARGET)" scripts/test-browser.sh
 
 clean: ## Remove what was built; what was set up stays (remove .repartee by hand for that)

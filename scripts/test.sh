@@ -1,15 +1,12 @@
 #!/usr/bin/env bash
 # Builds and runs every test that needs nothing but the default set-up. Called by `make test`.
-#
-# All steps choose the whole workspace: with a part of it, cargo would settle on other features of the dependencies, and
-# compile them a second time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 step=scripts/step.sh
 target=${TARGET:-$PWD/target}
 
 # Tests start real workers, so the programs are built with them; what follows finds everything built.
-$step "build: programs, tests, examples" cargo build --locked --workspace --lib --bins --tests --examples
+scripts/build-tests.sh
 export REPARTEE_WORKERS=${REPARTEE_WORKERS:-$target/debug}
 
 # nextest runs each test in a process of its own and ends one that hangs; without it, cargo's own runner does.

@@ -6,7 +6,7 @@ use repartee::call::{
 };
 use repartee::pii::Pii;
 use repartee::session::simulation::{Answer, Latencies, Script};
-use repartee::session::{Action, Input};
+use repartee::session::{Action, Input, Output, Session};
 
 fn settings(change: impl FnOnce(&mut Settings)) -> Settings {
     let mut settings = Settings {
@@ -569,5 +569,57 @@ fn barge_in_is_quick() {
         let stopped = after(|action| matches!(action, Action::StopPlayout { .. }));
         assert!(ducked <= 100, "ducked after {ducked} ms");
         assert!(stopped <= 290, "stopped after {stopped} ms");
+    }
+}
+
+#[test]
+fn a_noise_before_the_reply_is_heard_delays_it() {
+    insta::assert_snapshot!(
+        call()
+            .user(500, "good morning to you", 1_200)
+            .noise(2_520, 150)
+            .until(8_000)
+            .run()
+    );
+}
+
+#[test]
+fn without_barge_in_the_reply_goes_on() {
+    let timeline = Script::new(settings(|settings| settings.barge_in.enabled = false))
+        .user(500, "good morning to you", 1_200)
+        .user(3_200, "and how are you", 800)
+        .until(8_000)
+        .run();
+    insta::assert_snapshot!(timeline);
+}
+
+#[test]
+fn without_a_recogniser() {
+    insta::assert_snapshot!(
+        call()
+            .without(BackendKind::Stt)
+            .user(500, "good morning to you", 1_200)
+            .until(4_000)
+            .run()
+    );
+}
+
+/// The page of a session that is written into a log shows nothing of what was said.
+#[test]
+fn what_was_said_is_not_printed() {
+    let timeline = long_reply()
+        .user(5_000, "no wait I meant the zoo", 1_500)
+        .until(7_500)
+        .run();
+    let mut session = Session::new(settings(|_| {}), 1);
+    for (at, input) in timeline.inputs {
+        session.handle(at, input.clone());
+        let mut printed = format!("{input:?} {session:?}");
+        while let Output::Action(action) = session.poll() {
+            printed += &format!("{action:?}");
+        }
+        for word in ["museum", "zoo", "Mondays", "Certainly"] {
+            assert!(!printed.contains(word), "{word}: {printed}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
-use axum::serve::Listener;
+use axum::serve::{Listener, ListenerExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
@@ -16,7 +16,7 @@ use crate::engine::Engine;
 const WAITING: usize = 256;
 
 /// Serves `routes` to whoever comes to `listener`, until `stopped` is ready and the requests under way are answered.
-/// WebSockets that are open stay open.
+/// WebSockets that are open stay open. Handlers may ask for the peer's `ConnectInfo<SocketAddr>`.
 pub async fn serve(listener: TcpListener, routes: Router, engine: Engine, stopped: impl Future<Output = ()>) {
     let Ok(address) = listener.local_addr() else { return };
     let (stop, stopping) = watch::channel(());
@@ -27,8 +27,10 @@ pub async fn serve(listener: TcpListener, routes: Router, engine: Engine, stoppe
             let (hand_over, connections) = mpsc::channel(WAITING);
             let (routes, mut stopping, busy) = (routes.clone(), stopping.clone(), busy.clone());
             let taken = engine.serve_on(thread, move || async move {
-                let handed_over = HandedOver { connections, address };
-                let serving = axum::serve(handed_over, routes).with_graceful_shutdown(async move {
+                // axum tells handlers the address of a peer for listeners that are its own or wrapped by it.
+                let handed_over = HandedOver { connections, address }.tap_io(|_| {});
+                let service = routes.into_make_service_with_connect_info::<SocketAddr>();
+                let serving = axum::serve(handed_over, service).with_graceful_shutdown(async move {
                     // Nothing is ever sent: it is over when the sender is gone.
                     while stopping.changed().await.is_ok() {}
                 });

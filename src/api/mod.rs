@@ -118,6 +118,10 @@ fn readiness(kind: BackendKind, slot: Slot) -> BackendReadiness {
 }
 
 async fn metrics(State(engine): State<Engine>) -> impl IntoResponse {
+    for kind in BackendKind::ALL {
+        let serves = engine.registry().serves(&[kind]);
+        engine.metrics().backend_ready(kind, serves);
+    }
     (
         [(
             header::CONTENT_TYPE,

@@ -151,7 +151,7 @@ impl Default for Settings {
             },
             barge_in: BargeIn {
                 enabled: true,
-                confirm_ms: 240,
+                confirm_ms: 200,
                 duck_per_mille: 250,
             },
             tools: Vec::new(),

@@ -189,7 +189,8 @@ pub const KEYS: &[Key] = &[
         "server.allowed_networks",
         Kind::Networks,
         "",
-        "Networks that clients may come from. Empty: from anywhere that can reach the address.",
+        "Networks that clients may come from, beside this machine itself; others get HTTP status 403. Empty: from \
+         anywhere that can reach the address.",
     ),
     Key::new(
         "server.max_sessions",
@@ -401,7 +402,7 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "turn.barge_in_min_ms",
         milliseconds(0, 5_000),
-        "240",
+        "200",
         "Speech of this length stops the reply, unless its words are only a sign of listening.",
     ),
     Key::new(

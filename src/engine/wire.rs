@@ -22,7 +22,7 @@ pub const FRAME_MS: u32 = 20;
 const LARGEST_FRAME: usize = 960;
 /// Samples that may wait between a wire and its session: half a second at the session's rate. The wire waits for room, so
 /// nothing is lost where more comes at once; each second of it would cost every session 32 kB.
-const INPUT_CAPACITY: usize = 8_000;
+pub(super) const INPUT_CAPACITY: usize = 8_000;
 /// Frames that may wait between a session and its wire: a tenth of a second and some.
 const OUTPUT_CAPACITY: usize = 8;
 /// Commands that may wait.

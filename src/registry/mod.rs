@@ -171,8 +171,13 @@ impl Registry {
 
     /// Nothing does this job here (any more).
     pub fn mark_missing(&self, kind: BackendKind, reason: String) {
-        tracing::info!(%kind, reason, "nothing does this job");
-        self.slot(kind).send_replace(Slot::Missing { reason });
+        let before = self.slot(kind).send_replace(Slot::Missing { reason: reason.clone() });
+        // What never came is told by whoever waits for the start, once; what goes away later is news.
+        if matches!(before, Slot::Loading) {
+            tracing::debug!(%kind, reason, "nothing does this job");
+        } else {
+            tracing::warn!(%kind, reason, "nothing does this job any more");
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::call::{Call, CallEvent};
 use super::core::{MAX_SAYS, Owed, Session};
+use super::listening::Said;
 use super::recognition::count_chars;
 use super::reply::Generating;
 use super::response::Response;
@@ -35,9 +36,11 @@ impl Session {
             }
             Command::Respond => self.respond(),
             Command::Cancel { response } => {
-                let named = |reply: &super::reply::Reply| response.is_none_or(|response| response == reply.id);
-                let held = |reply: &super::reply::Reply| reply.state == Response::Held;
-                if self.reply.as_ref().is_some_and(|reply| named(reply) && !held(reply)) {
+                // Of one that is held nobody knows, so nobody can mean it.
+                let meant = self.reply.as_ref().is_some_and(|reply| {
+                    reply.state != Response::Held && response.is_none_or(|response| response == reply.id)
+                });
+                if meant {
                     self.stop_reply(ResponseStatus::Cancelled);
                 } else if response.is_none() {
                     let owed = self.owed.take();
@@ -123,7 +126,13 @@ impl Session {
             first_audio: None,
             first_sent: None,
         };
-        self.answer(turn, text, report);
+        self.answer(Said {
+            turn,
+            text,
+            report,
+            spoken: false,
+            interrupts: true,
+        });
     }
 
     fn respond(&mut self) {
@@ -274,18 +283,22 @@ impl Session {
 
     /// Leases what is needed, and gives back what isn't and nothing open uses.
     pub(super) fn update_leases(&mut self) {
+        self.leases_due = false;
         for kind in BackendKind::ALL {
             let (held, needed) = (self.leases.of(kind).held, Self::needs(&self.settings, kind));
             if needed && !held {
                 self.acquire(kind);
-            } else if held && !needed && !self.uses(kind) {
-                self.release(kind);
+            } else if held && !needed {
+                if self.uses(kind) {
+                    self.leases_due = true;
+                } else {
+                    self.release(kind);
+                }
             }
         }
     }
 
-    /// Whether something that is open needs this backend still. Its lease is then kept; the next change of settings, or the
-    /// end of the call, gives it back.
+    /// Whether something that is open needs this backend still. Its lease is then kept until that is over.
     fn uses(&self, kind: BackendKind) -> bool {
         match kind {
             BackendKind::Vad | BackendKind::Turn => self
@@ -384,7 +397,7 @@ impl Session {
                 }
                 self.recogniser_ready(was_lost);
             }
-            (BackendKind::Stt, BackendState::Missing { reason }) => self.recogniser_missing(&reason),
+            (BackendKind::Stt, BackendState::Missing { .. }) => self.recogniser_missing(),
             (BackendKind::Llm, BackendState::Ready { .. }) => self.model_ready(),
             (BackendKind::Llm, BackendState::Missing { reason }) => {
                 let waits = self

@@ -52,6 +52,8 @@ pub(crate) struct Ending {
     pub(crate) report: TurnReport,
     /// The reply that could be heard when it ended.
     pub(crate) during: Option<ResponseId>,
+    /// Whether its words, when they mean something, interrupt a reply.
+    pub(crate) interrupts: bool,
 }
 
 /// A reply that the user is waiting for.
@@ -107,6 +109,8 @@ pub struct Session {
     /// Whether a result asked for an answer.
     pub(super) answer_calls: bool,
     pub(super) leases: Leases,
+    /// Whether a lease that the settings don't need any more is kept until what uses it is over.
+    pub(super) leases_due: bool,
     /// The reply whose volume is lowered.
     pub(super) ducked: Option<ResponseId>,
     /// Whether this recogniser gives words before its final ones.
@@ -128,6 +132,7 @@ enum Timer {
     Segment(TranscriptionId),
     Generation,
     Synthesis,
+    StartPlayout,
     StopPlayout,
     FinishPlayout,
     Lookahead,
@@ -154,6 +159,7 @@ impl Session {
             open_calls: VecDeque::new(),
             answer_calls: false,
             leases: Leases::default(),
+            leases_due: false,
             ducked: None,
             gives_partials: false,
             ids: Ids {
@@ -350,6 +356,9 @@ impl Session {
             self.handle_call(CallEvent::Quiet);
             return;
         }
+        if self.leases_due {
+            self.update_leases();
+        }
         self.update_kept();
     }
 
@@ -394,6 +403,9 @@ impl Session {
             if let Some(at) = self.finish_at(reply) {
                 visit(at, Timer::FinishPlayout);
             }
+            if let Some(at) = self.start_at(reply) {
+                visit(at, Timer::StartPlayout);
+            }
         }
         if let Playout::Stopping { deadline, .. } = self.playout {
             visit(deadline, Timer::StopPlayout);
@@ -426,6 +438,7 @@ impl Session {
             Timer::Generation => self.generation_timed_out(),
             Timer::Synthesis => self.synthesis_timed_out(),
             Timer::StopPlayout | Timer::FinishPlayout => self.handle_playout(PlayoutInput::GiveUp),
+            Timer::StartPlayout => self.stop_reply(ResponseStatus::Failed),
             Timer::Lookahead => self.synthesize_next(),
         }
         true

@@ -46,6 +46,11 @@ impl Leases {
         matches!(self.of(kind).state, Some(BackendState::Ready { .. }))
     }
 
+    /// Whether it isn't there, but may be: it is gone and coming back, or nothing was heard of it yet.
+    pub(crate) const fn is_away(&self, kind: BackendKind) -> bool {
+        matches!(self.of(kind).state, Some(BackendState::Lost { .. }) | None)
+    }
+
     /// Whether it is gone, and coming back.
     pub(crate) const fn is_lost(&self, kind: BackendKind) -> bool {
         matches!(self.of(kind).state, Some(BackendState::Lost { .. }))

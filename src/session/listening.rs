@@ -5,17 +5,14 @@ use std::time::Duration;
 use super::Action;
 use super::barge_in::{self, same_words};
 use super::call::Call;
-use super::core::{Ending, LOST_WAIT, MAX_ENDINGS, Owed, Session};
+use super::core::{Ending, MAX_ENDINGS, Owed, Session};
 use super::endpoint::{self, Evidence, Verdict};
-use super::recognition::{MAX_SEGMENTS, Recognition, Segment, SegmentState};
+use super::recognition::{Recognition, SegmentState};
 use super::response::Response;
 use super::speech::{Frame, Onset, OnsetChange, Sound};
 use super::turn::{OpenTurn, Turn, TurnEffect, TurnEvent};
-use crate::call::{
-    BackendKind, CallError, ErrorCode, Event, Origin, Probability, ResponseStatus, StageFailure, SttEvent,
-    TurnDetection, TurnReport,
-};
-use crate::id::{PredictionId, TranscriptionId, TurnId};
+use crate::call::{BackendKind, Event, Probability, ResponseStatus, TurnDetection, TurnReport};
+use crate::id::{PredictionId, TurnId};
 use crate::pii::Pii;
 use crate::time::{Samples, Time};
 
@@ -29,18 +26,18 @@ const KEEP_MARGIN: Samples = Samples::from_millis(300);
 /// Audio that VAD has not judged is kept for so long.
 const UNJUDGED: Samples = Samples::from_millis(2_000);
 
-/// From this part of the hard limit on (in thousandths) a segment is cut at the next pause, so that no word is cut in two.
-const SOFT_LIMIT_PER_MILLE: u64 = 750;
-
-impl Segment {
-    /// When something must be done about it.
-    pub(super) fn due(&self) -> Option<Time> {
-        match self.state {
-            SegmentState::Running => self.deadline,
-            SegmentState::Waiting { until } => Some(until),
-            SegmentState::Over => None,
-        }
-    }
+/// Something that the user said, in full.
+pub(super) struct Said {
+    /// In which turn.
+    pub(super) turn: TurnId,
+    /// The words.
+    pub(super) text: Pii<String>,
+    /// Where the time of the turn went so far.
+    pub(super) report: TurnReport,
+    /// Whether it was spoken, and not typed.
+    pub(super) spoken: bool,
+    /// Whether it interrupts a reply.
+    pub(super) interrupts: bool,
 }
 
 impl Session {
@@ -167,86 +164,6 @@ impl Session {
         }
     }
 
-    /// Whether speech is to be written down; says once when it can't be.
-    fn wants_recognition(&mut self) -> bool {
-        self.settings.stages.stt && !self.tell_missing(BackendKind::Stt)
-    }
-
-    /// Asks for the recognition of the open turn from here on.
-    fn begin_segment(&mut self, from: Samples) {
-        let id = self.ids.transcription;
-        let generation = self.leases.generation(BackendKind::Stt);
-        let state = if self.leases.is_lost(BackendKind::Stt) {
-            SegmentState::Waiting {
-                until: self.now + LOST_WAIT,
-            }
-        } else {
-            SegmentState::Running
-        };
-        let now = self.now;
-        let Some(recognition) = self.turn.open_mut().and_then(|open| open.recognition.as_mut()) else {
-            return;
-        };
-        self.ids.transcription = id.next();
-        let language = recognition.language.clone();
-        let given_up = (recognition.segments.len() == MAX_SEGMENTS)
-            .then(|| recognition.segments.front().map(|oldest| (oldest.id, oldest.state)))
-            .flatten();
-        if let Some((oldest, _)) = given_up {
-            recognition.settle(oldest, None, now);
-        }
-        recognition.segments.push_back(Segment {
-            id,
-            from,
-            end: None,
-            deadline: None,
-            text: Pii::default(),
-            stable: 0,
-            retries: 0,
-            generation,
-            state,
-        });
-        if let Some((oldest, SegmentState::Running)) = given_up {
-            self.act(Action::CancelTranscription { id: oldest });
-        }
-        if state == SegmentState::Running {
-            self.act(Action::Transcribe {
-                id,
-                from,
-                not_before: now,
-                language,
-            });
-        }
-    }
-
-    /// Commits the running segment when it is too long; a little earlier where the user pauses anyway.
-    fn cut_segment(&mut self, at: Samples, paused: bool) {
-        let timeout = Duration::from_millis(self.settings.limits.stt_final_timeout_ms.into());
-        let now = self.now;
-        let Some(open) = self.turn.open_mut() else { return };
-        let hard = Samples::from_millis(open.endpointing.hard_limit_ms.into());
-        let limit = if paused {
-            Samples::new(hard.count() * SOFT_LIMIT_PER_MILLE / 1_000)
-        } else {
-            hard
-        };
-        let Some(segment) = open
-            .recognition
-            .as_mut()
-            .and_then(|recognition| recognition.segments.back_mut())
-            .filter(|segment| segment.end.is_none() && at.saturating_sub(segment.from) >= limit)
-        else {
-            return;
-        };
-        segment.end = Some(at);
-        segment.deadline = Some(now + timeout);
-        let (id, running) = (segment.id, segment.state == SegmentState::Running);
-        if running {
-            self.act(Action::FinishTranscription { id, end: at });
-        }
-        self.begin_segment(at);
-    }
-
     fn ask_turn_model(&mut self, end: Samples) {
         let id = self.ids.prediction;
         if !self.leases.is_ready(BackendKind::Turn) {
@@ -353,6 +270,7 @@ impl Session {
             },
             recognition: open.recognition,
             during: self.audible_reply(),
+            interrupts: by_client || open.detection == TurnDetection::Client || self.settings.barge_in.enabled,
         });
         self.raise(true);
     }
@@ -370,14 +288,6 @@ impl Session {
             self.discard_held();
         }
         self.raise(true);
-    }
-
-    pub(super) fn cancel_recognition(&mut self, recognition: Option<Recognition>) {
-        for segment in recognition.into_iter().flat_map(|recognition| recognition.segments) {
-            if segment.state == SegmentState::Running {
-                self.act(Action::CancelTranscription { id: segment.id });
-            }
-        }
     }
 
     fn give_up_oldest_ending(&mut self) {
@@ -398,224 +308,6 @@ impl Session {
             self.act(Action::CancelTranscription { id });
         }
         self.settle_ending();
-    }
-
-    /// The recognition that this transcription belongs to, and its turn.
-    fn recognition(&mut self, id: TranscriptionId) -> Option<(TurnId, &mut Recognition)> {
-        let has = |recognition: &Recognition| recognition.segments.iter().any(|segment| segment.id == id);
-        if self
-            .turn
-            .open()
-            .and_then(|open| open.recognition.as_ref())
-            .is_some_and(has)
-        {
-            let open = self.turn.open_mut()?;
-            return Some((open.id, open.recognition.as_mut()?));
-        }
-        self.endings.iter_mut().find_map(|ending| {
-            let turn = ending.report.turn;
-            ending
-                .recognition
-                .as_mut()
-                .filter(|recognition| has(recognition))
-                .map(|found| (turn, found))
-        })
-    }
-
-    pub(super) fn handle_stt(&mut self, id: TranscriptionId, event: SttEvent) {
-        let now = self.now;
-        let Some((turn, recognition)) = self.recognition(id) else {
-            self.count_stale();
-            return;
-        };
-        if recognition.segment(id).is_none() {
-            self.count_stale();
-            return;
-        }
-        match event {
-            SttEvent::Partial { text, stable_chars } => {
-                recognition.guess(id, &text, stable_chars, now);
-                let news = recognition.revise(turn, false);
-                self.gives_partials = true;
-                if let Some(event) = news {
-                    self.emit(event);
-                }
-                self.consider_interruption();
-            }
-            SttEvent::Final { text } => {
-                // A recogniser that ends by itself, unasked, has heard what had arrived; the turn goes on after that.
-                let early = recognition.segment(id).is_some_and(|segment| segment.end.is_none());
-                if early {
-                    self.end_segment_early(id);
-                }
-                let Some((_, recognition)) = self.recognition(id) else {
-                    return;
-                };
-                recognition.settle(id, Some(&text), now);
-                // The final event of a turn is told when the turn is settled; this is only a segment of it.
-                let news = if recognition.is_over() {
-                    None
-                } else {
-                    recognition.revise(turn, false)
-                };
-                if let Some(event) = news {
-                    self.emit(event);
-                }
-            }
-            SttEvent::Failed(failure) => self.segment_failed(id, &failure),
-        }
-    }
-
-    fn end_segment_early(&mut self, id: TranscriptionId) {
-        let received = self.clock.received;
-        let Some((_, recognition)) = self.recognition(id) else {
-            return;
-        };
-        let Some(segment) = recognition.segment(id) else { return };
-        let end = received.max(segment.from);
-        segment.end = Some(end);
-        self.begin_segment(end);
-    }
-
-    /// A recognition failed: it is repeated from the kept audio, or its turn goes on with the words that are there.
-    fn segment_failed(&mut self, id: TranscriptionId, failure: &StageFailure) {
-        let max_retries = self.settings.limits.max_retries;
-        let (lost, now) = (self.leases.is_lost(BackendKind::Stt), self.now);
-        let Some((_, recognition)) = self.recognition(id) else {
-            return;
-        };
-        let Some(segment) = recognition.segments.iter_mut().find(|segment| segment.id == id) else {
-            return;
-        };
-        if failure.retry && segment.retries < max_retries {
-            segment.retries += 1;
-            if lost {
-                segment.state = SegmentState::Waiting { until: now + LOST_WAIT };
-            } else {
-                self.repeat_segment(id, failure.retry_after_ms);
-            }
-            return;
-        }
-        self.give_up_segment(id, ErrorCode::SttFailed, &failure.backend, &failure.reason);
-    }
-
-    fn give_up_segment(&mut self, id: TranscriptionId, code: ErrorCode, backend: &str, reason: &str) {
-        let now = self.now;
-        let Some((turn, recognition)) = self.recognition(id) else {
-            return;
-        };
-        recognition.settle(id, None, now);
-        let told = std::mem::replace(&mut recognition.failure_told, true);
-        if !told {
-            self.emit(Event::Error(CallError {
-                code,
-                origin: Origin::Backend,
-                retry: true,
-                message: format!("{turn} could not be transcribed (to its end): {backend}: {reason}"),
-            }));
-        }
-    }
-
-    /// Asks again for a segment, under a new id, from its first sample.
-    fn repeat_segment(&mut self, id: TranscriptionId, retry_after_ms: u32) {
-        let not_before = self.not_before(retry_after_ms);
-        let timeout = Duration::from_millis(self.settings.limits.stt_final_timeout_ms.into());
-        let generation = self.leases.generation(BackendKind::Stt);
-        let new = self.ids.transcription;
-        let kept_from = self.clock.kept_from;
-        let Some((_, recognition)) = self.recognition(id) else {
-            return;
-        };
-        let language = recognition.language.clone();
-        let Some(segment) = recognition.segments.iter_mut().find(|segment| segment.id == id) else {
-            return;
-        };
-        segment.id = new;
-        segment.state = SegmentState::Running;
-        segment.generation = generation;
-        let from = segment.from.max(kept_from);
-        let end = segment.end;
-        if end.is_some() {
-            segment.deadline = Some(not_before + timeout);
-        }
-        self.ids.transcription = new.next();
-        self.act(Action::Transcribe {
-            id: new,
-            from,
-            not_before,
-            language,
-        });
-        if let Some(end) = end {
-            self.act(Action::FinishTranscription { id: new, end });
-        }
-    }
-
-    pub(super) fn segment_timed_out(&mut self, id: TranscriptionId) {
-        let Some((_, recognition)) = self.recognition(id) else {
-            return;
-        };
-        let Some(segment) = recognition.segments.iter().find(|segment| segment.id == id) else {
-            return;
-        };
-        match segment.state {
-            SegmentState::Running => {
-                self.act(Action::CancelTranscription { id });
-                self.segment_failed(
-                    id,
-                    &StageFailure {
-                        backend: "stt".to_owned(),
-                        reason: "no final transcript came in time".to_owned(),
-                        retry: true,
-                        retry_after_ms: 0,
-                    },
-                );
-            }
-            SegmentState::Waiting { .. } => {
-                self.give_up_segment(id, ErrorCode::SttFailed, "stt", "it did not come back in time");
-            }
-            SegmentState::Over => {}
-        }
-    }
-
-    /// A recogniser is there (again). What waited for it is asked for now; a turn that is open changes over to a new one
-    /// at once, with all its audio, so that no word is lost.
-    pub(super) fn recogniser_ready(&mut self, was_lost: bool) {
-        let generation = self.leases.generation(BackendKind::Stt);
-        let open = self.turn.open().and_then(|open| open.recognition.as_ref());
-        let ended = self.endings.iter().filter_map(|ending| ending.recognition.as_ref());
-        let again: Vec<(TranscriptionId, bool)> = ended
-            .map(|recognition| (recognition, was_lost))
-            .chain(open.map(|recognition| (recognition, true)))
-            .flat_map(|(recognition, change)| recognition.segments.iter().map(move |segment| (segment, change)))
-            .filter_map(|(segment, change)| match segment.state {
-                SegmentState::Waiting { .. } => Some((segment.id, false)),
-                SegmentState::Running if change && segment.generation.is_some() && segment.generation != generation => {
-                    Some((segment.id, true))
-                }
-                SegmentState::Running | SegmentState::Over => None,
-            })
-            .collect();
-        for (id, running) in again {
-            if running {
-                self.act(Action::CancelTranscription { id });
-            }
-            self.repeat_segment(id, 0);
-        }
-    }
-
-    /// None is coming: what waited for one is given up.
-    pub(super) fn recogniser_missing(&mut self, reason: &str) {
-        let open = self.turn.open().and_then(|open| open.recognition.as_ref());
-        let ended = self.endings.iter().filter_map(|ending| ending.recognition.as_ref());
-        let waiting: Vec<TranscriptionId> = ended
-            .chain(open)
-            .flat_map(|recognition| &recognition.segments)
-            .filter(|segment| matches!(segment.state, SegmentState::Waiting { .. }))
-            .map(|segment| segment.id)
-            .collect();
-        for id in waiting {
-            self.give_up_segment(id, ErrorCode::BackendMissing, "stt", reason);
-        }
     }
 
     /// The oldest ended turn has all its words: it becomes history, and is answered. Whether there was one.
@@ -648,7 +340,13 @@ impl Session {
             self.discard_held();
             self.emit_report(Some(report));
         } else {
-            self.answer(turn, text, report);
+            self.answer(Said {
+                turn,
+                text,
+                report,
+                spoken: true,
+                interrupts: ending.interrupts,
+            });
         }
         true
     }
@@ -665,7 +363,14 @@ impl Session {
     }
 
     /// The user has said this: it becomes history, and a reply is owed.
-    pub(super) fn answer(&mut self, turn: TurnId, text: Pii<String>, report: TurnReport) {
+    pub(super) fn answer(&mut self, said: Said) {
+        let Said {
+            turn,
+            text,
+            report,
+            spoken,
+            interrupts,
+        } = said;
         let limits = self.settings.limits;
         let prepared = self.reply.as_ref().is_some_and(|reply| {
             reply.state == Response::Held
@@ -681,10 +386,10 @@ impl Session {
             return;
         }
         self.discard_held();
-        if self.reply.as_ref().is_some_and(|reply| reply.interruptible) {
+        if interrupts && self.reply.as_ref().is_some_and(|reply| reply.interruptible) {
             self.interrupt();
         }
-        let merge = self.owed.as_ref().is_some_and(|owed| owed.turn.is_some());
+        let merge = spoken && self.owed.as_ref().is_some_and(|owed| owed.turn.is_some());
         self.history
             .push_user(text, merge, limits.max_history_items, limits.max_text_chars);
         if self.settings.stages.llm {
@@ -705,7 +410,7 @@ impl Session {
     }
 
     /// Interrupts the reply that there is, and what was to follow it.
-    pub(super) fn interrupt(&mut self) {
+    fn interrupt(&mut self) {
         self.says.retain(|say| !say.interruptible);
         self.stop_reply(ResponseStatus::Interrupted);
     }

@@ -2,12 +2,22 @@
 //!
 //! # The calling rule
 //!
-//! One [`Input`] to [`Session::handle`](crate::session), then [`poll`](crate::session) until it answers
-//! [`Output::Timeout`], then the next input. When the time of the last `Timeout` has come and no other input has,
-//! hand in [`Input::Tick`].
+//! One [`Input`] to [`Session::handle`], then [`Session::poll`] until it answers [`Output::Timeout`], then the next input.
+//! When the time of the last `Timeout` has come and no other input has, hand in [`Input::Tick`].
 //!
 //! There is no audio in here, no task, no lock and no clock: only instants ([`Time`](crate::time::Time)) and positions on
 //! the sample clock ([`Samples`](crate::time::Samples)). Whoever calls owns the samples.
+//!
+//! # Where what is decided
+//!
+//! | file | holds |
+//! |---|---|
+//! | `call`, `turn`, `response`, `playout` | the four machines: one enum, one total transition each |
+//! | `speech`, `endpoint`, `barge_in`, `chunker` | policy: small total functions with named numbers |
+//! | `recognition`, `reply`, `heard`, `history`, `clock`, `leases` | what is known of a turn's words, of a reply, of what was heard, of the audio, of the backends |
+//! | `core`, `listening`, `transcribing`, `replying`, `playing`, `commands` | the [`Session`] itself: timers and end; the way in, turns and their words; the way out, replies and their audio; the client's wishes |
+//! | `invariants`, `observer` | what must always hold, seen from inside and from outside |
+//! | [`trace`], [`simulation`] | a call written down and run again; a call that is played by a script |
 
 mod action;
 mod barge_in;
@@ -24,6 +34,7 @@ mod invariants;
 mod leases;
 mod listening;
 mod observer;
+mod playing;
 mod playout;
 mod random;
 mod recognition;
@@ -33,6 +44,7 @@ mod response;
 pub mod simulation;
 mod speech;
 pub mod trace;
+mod transcribing;
 mod turn;
 
 pub use self::core::Session;

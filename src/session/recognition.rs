@@ -120,6 +120,13 @@ impl Recognition {
             .find(|segment| segment.id == id && segment.state == SegmentState::Running)
     }
 
+    /// A segment that waits for a recogniser goes on waiting until then.
+    pub(crate) fn wait_on(&mut self, id: TranscriptionId, until: Time) {
+        if let Some(segment) = self.segments.iter_mut().find(|segment| segment.id == id) {
+            segment.state = SegmentState::Waiting { until };
+        }
+    }
+
     /// Whether no word can follow.
     pub(crate) fn is_over(&self) -> bool {
         self.segments.is_empty()
@@ -156,6 +163,9 @@ impl Recognition {
         {
             joined(self.settled.expose_mut(), segment.text.expose());
         }
+        // A turn may go on for hours; of its words no more is kept than is told.
+        let kept = truncated(self.settled.expose(), max_chars as usize).len();
+        self.settled.expose_mut().truncate(kept);
         self.refresh(now);
     }
 
@@ -293,5 +303,11 @@ mod tests {
         words.guess(TranscriptionId::new(1), &Pii::from("ääääääää"), 99, Time::ZERO);
         assert_eq!(words.text(), "äääää");
         assert_eq!(words.stable_chars, 5);
+        for id in 1..100 {
+            words.settle(TranscriptionId::new(id), Some(&Pii::from("ööö")), Time::ZERO);
+            words.segments.push_back(segment(id + 1));
+        }
+        assert_eq!(words.text(), "ööö ö");
+        assert_eq!(words.settled.expose(), "ööö ö");
     }
 }

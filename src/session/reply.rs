@@ -106,6 +106,8 @@ pub(crate) struct Reply {
     pub(crate) synthesizing: Synthesizing,
     /// Whether playing was asked for.
     pub(crate) play_asked: bool,
+    /// When.
+    pub(crate) play_asked_at: Time,
     /// When the end of playing was asked for.
     pub(crate) finish_asked: Option<Time>,
     /// Whether all its audio has been heard.
@@ -143,6 +145,7 @@ impl Reply {
             ledger: Ledger::default(),
             synthesizing: Synthesizing::Nothing,
             play_asked: false,
+            play_asked_at: Time::ZERO,
             finish_asked: None,
             played: false,
             heard: Samples::ZERO,

@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use super::core::{LOST_WAIT, Owed, Session};
 use super::endpoint;
-use super::playout::{Playout, PlayoutEffect, PlayoutInput};
+use super::playout::{Playout, PlayoutInput};
 use super::recognition::{count_chars, truncated};
 use super::reply::{Generating, MAX_TOOL_CALLS, Origin, Reply, Synthesizing};
 use super::response::{Response, ResponseEffect, ResponseEvent};
 use super::turn::Turn;
-use super::{Action, PlayoutEvent, TtsProgress};
+use super::{Action, TtsProgress};
 use crate::call::{
     BackendKind, CallError, ErrorCode, Event, LlmEvent, Role, Say, StageFailure, ToolCall, TurnDetection, TurnReport,
 };
 use crate::call::{Origin as Culprit, ResponseStatus};
-use crate::id::{GenerationId, ResponseId, SynthesisId, TurnId};
+use crate::id::{GenerationId, SynthesisId, TurnId};
 use crate::pii::Pii;
 use crate::time::{Samples, Time};
 
@@ -28,19 +28,7 @@ const LONGEST_CLAUSE: Samples = Samples::from_millis(120_000);
 /// How long we wait to be told how much of a stopped reply was heard.
 const STOP_WAIT: Duration = Duration::from_secs(1);
 
-/// How much longer than its audio a reply may take to be played. A client that plays when it likes may be slow; one that
-/// never says that it has played must not hold the conversation up for ever.
-const PLAY_WAIT: Duration = Duration::from_secs(10);
-
 impl Session {
-    /// The live reply, if its audio is being heard.
-    pub(super) fn audible_reply(&self) -> Option<ResponseId> {
-        match self.playout {
-            Playout::Playing { response, .. } => Some(response),
-            Playout::Silent | Playout::Asked { .. } | Playout::Stopping { .. } => None,
-        }
-    }
-
     /// Begins the reply that is next, if there is one and it may begin; whether it has.
     pub(super) fn begin_reply(&mut self) -> bool {
         if self.reply.is_some() || self.playout != Playout::Silent || !self.call.is_open() {
@@ -109,7 +97,7 @@ impl Session {
     }
 
     fn ask_model(&mut self, reply: &mut Reply, not_before: Time) {
-        if self.leases.is_lost(BackendKind::Llm) {
+        if self.leases.is_away(BackendKind::Llm) {
             reply.generating = Generating::Waiting {
                 until: self.now + LOST_WAIT,
             };
@@ -250,7 +238,7 @@ impl Session {
     }
 
     /// Puts into the history what has been heard.
-    fn remember_heard(&mut self, reply: &mut Reply, heard: Samples) {
+    pub(super) fn remember_heard(&mut self, reply: &mut Reply, heard: Samples) {
         if !reply.remember {
             return;
         }
@@ -409,7 +397,7 @@ impl Session {
             Response::Live => {}
         }
         let (actions, synthesizing) = (self.actions.len(), reply.synthesizing.clone());
-        if self.lookahead_at(reply).is_none() {
+        if !self.is_far_ahead(reply) {
             self.synthesize_next();
         }
         self.play();
@@ -426,21 +414,30 @@ impl Session {
                 .is_some_and(|reply| reply.synthesizing != synthesizing)
     }
 
-    /// When enough has been played that the next clause should be made. None when that is already so, or when nothing is
-    /// to be made.
+    /// Whether so much lies ready unplayed that the next clause can wait.
+    fn is_far_ahead(&self, reply: &Reply) -> bool {
+        let ready = reply.ledger.ready();
+        match self.playout {
+            Playout::Silent | Playout::Stopping { .. } => false,
+            Playout::Asked { .. } => ready.duration() > LOOKAHEAD,
+            // A wire that doesn't tell is taken to play.
+            Playout::Playing { heard, told, .. } => {
+                ready.saturating_sub(heard).duration() > LOOKAHEAD + self.now.since(told)
+            }
+        }
+    }
+
+    /// When enough will have been played that the next clause should be made; none when nothing is held back for that.
     pub(super) fn lookahead_at(&self, reply: &Reply) -> Option<Time> {
         let idle = reply.spoken && reply.state == Response::Live && reply.synthesizing == Synthesizing::Nothing;
-        if !idle || reply.chunker.is_over() {
+        let Playout::Playing { heard, told, .. } = self.playout else {
+            return None;
+        };
+        if !idle || reply.chunker.is_over() || !self.is_far_ahead(reply) {
             return None;
         }
-        let Playout::Playing { heard, told, .. } = self.playout else {
-            let ahead = reply.ledger.ready().duration() > LOOKAHEAD;
-            // Not begun to be heard: it will be, or be given up, and both are events.
-            return (ahead && self.playout != Playout::Silent).then_some(Time::from_nanos(u64::MAX));
-        };
         let unplayed = reply.ledger.ready().saturating_sub(heard).duration();
-        let at = told + unplayed.saturating_sub(LOOKAHEAD);
-        (unplayed > LOOKAHEAD && at > self.now).then_some(at)
+        Some(told + unplayed.saturating_sub(LOOKAHEAD))
     }
 
     /// Gives the next clause to the synthesiser, if there is one and the one before it is made.
@@ -461,7 +458,7 @@ impl Session {
     }
 
     fn synthesize(&mut self, reply: &mut Reply, clause: Pii<String>, again: bool, not_before: Time) {
-        if self.leases.is_lost(BackendKind::Tts) {
+        if self.leases.is_away(BackendKind::Tts) {
             reply.synthesizing = Synthesizing::Waiting {
                 clause,
                 until: self.now + LOST_WAIT,
@@ -484,34 +481,6 @@ impl Session {
             voice: reply.voice.clone(),
             not_before,
         });
-    }
-
-    /// Asks for playing as soon as audio lies ready, and for its end when no more comes.
-    fn play(&mut self) {
-        let Some(reply) = &mut self.reply else { return };
-        let id = reply.id;
-        if reply.spoken && !reply.play_asked && reply.ledger.ready() > Samples::ZERO {
-            reply.play_asked = true;
-            self.handle_playout(PlayoutInput::Play(id));
-        }
-        let Some(reply) = &mut self.reply else { return };
-        let made = !reply.spoken || (reply.synthesizing == Synthesizing::Nothing && reply.chunker.is_over());
-        if reply.play_asked && !reply.played && reply.finish_asked.is_none() && made {
-            reply.finish_asked = Some(self.now);
-            self.act(Action::FinishPlayout { response: id });
-        }
-    }
-
-    /// When we stop waiting for the end of playing.
-    pub(super) fn finish_at(&self, reply: &Reply) -> Option<Time> {
-        let asked = reply.finish_asked?;
-        match self.playout {
-            Playout::Playing { heard, told, .. } => {
-                Some(asked.max(told) + reply.ledger.ready().saturating_sub(heard).duration() + PLAY_WAIT)
-            }
-            Playout::Asked { .. } => Some(asked + reply.ledger.ready().duration() + PLAY_WAIT),
-            Playout::Silent | Playout::Stopping { .. } => None,
-        }
     }
 
     pub(super) fn handle_tts(&mut self, id: SynthesisId, event: TtsProgress) {
@@ -649,91 +618,6 @@ impl Session {
         self.reply = Some(reply);
     }
 
-    /// No more can have been heard than was made, whatever the wire says.
-    fn within_what_was_made(&self, input: PlayoutInput) -> PlayoutInput {
-        let PlayoutInput::Told(response, event, now) = input else {
-            return input;
-        };
-        let made = self.reply.as_ref().map_or(Samples::ZERO, |reply| reply.ledger.ready());
-        let event = match event {
-            PlayoutEvent::Started => event,
-            PlayoutEvent::Heard { until } => PlayoutEvent::Heard { until: until.min(made) },
-            PlayoutEvent::Underrun { at } => PlayoutEvent::Underrun { at: at.min(made) },
-            PlayoutEvent::Finished { heard } => PlayoutEvent::Finished { heard: heard.min(made) },
-            PlayoutEvent::Stopped { sent, heard } => PlayoutEvent::Stopped {
-                sent: sent.min(made),
-                heard: heard.min(made),
-            },
-        };
-        PlayoutInput::Told(response, event, now)
-    }
-
-    pub(super) fn handle_playout(&mut self, input: PlayoutInput) {
-        let before = self.playout;
-        match self.playout.handle(self.within_what_was_made(input)) {
-            PlayoutEffect::None => {}
-            PlayoutEffect::Stale => self.count_stale(),
-            PlayoutEffect::Play(response) => self.act(Action::Play { response }),
-            PlayoutEffect::Stop(response) => self.act(Action::StopPlayout { response }),
-            PlayoutEffect::Started(response) => {
-                self.emit(Event::AudioStarted { response });
-                let received = self.clock.received;
-                if let Some(open) = self.turn.open_mut() {
-                    open.interrupts_from = received.max(open.speech_end);
-                }
-                let Some(reply) = &mut self.reply else { return };
-                let report = reply.report.take().map(|report| TurnReport {
-                    first_sent: Some(self.now),
-                    ..report
-                });
-                self.emit_report(report);
-            }
-            PlayoutEffect::Heard(_, heard) => {
-                let Some(mut reply) = self.reply.take() else { return };
-                self.remember_heard(&mut reply, heard);
-                self.reply = Some(reply);
-            }
-            PlayoutEffect::Finished {
-                response,
-                heard,
-                started,
-            } => {
-                let Some(reply) = &mut self.reply else { return };
-                if reply.finish_asked.is_none() {
-                    // It cannot have finished: it was not told yet where its end is.
-                    self.playout = before;
-                    self.count_stale();
-                    return;
-                }
-                reply.played = true;
-                reply.heard = heard.min(reply.ledger.ready());
-                if started {
-                    let sent = reply.heard;
-                    self.emit(Event::AudioDone { response, sent });
-                }
-            }
-            PlayoutEffect::Stopped {
-                response,
-                sent,
-                heard,
-                started,
-            } => {
-                let Some(mut reply) = self.reply.take() else { return };
-                let ready = reply.ledger.ready();
-                reply.played = true;
-                reply.heard = heard.min(ready);
-                if started {
-                    let sent = sent.min(ready);
-                    self.emit(Event::AudioDone { response, sent });
-                }
-                match reply.state.handle(ResponseEvent::Stopped) {
-                    ResponseEffect::End(status) => self.conclude(reply, status),
-                    _ => self.reply = Some(reply),
-                }
-            }
-        }
-    }
-
     /// Ends the reply early.
     pub(super) fn stop_reply(&mut self, status: ResponseStatus) {
         let Some(mut reply) = self
@@ -789,7 +673,7 @@ impl Session {
     }
 
     /// Tells how a reply has ended. It is the last thing that is told of it.
-    fn conclude(&mut self, mut reply: Box<Reply>, status: ResponseStatus) {
+    pub(super) fn conclude(&mut self, mut reply: Box<Reply>, status: ResponseStatus) {
         let heard_audio = reply.heard;
         self.remember_heard(&mut reply, heard_audio);
         self.raise(false);
@@ -804,35 +688,5 @@ impl Session {
             text: reply.text,
         });
         self.last_activity = self.now;
-    }
-
-    /// Lowers the reply's volume, because somebody may be speaking.
-    pub(super) fn duck(&mut self) {
-        let Some(response) = self.audible_reply() else { return };
-        let interruptible = self.reply.as_ref().is_some_and(|reply| reply.interruptible);
-        if !self.settings.barge_in.enabled || !interruptible || self.ducked.is_some() {
-            return;
-        }
-        self.ducked = Some(response);
-        self.act(Action::Gain {
-            per_mille: self.settings.barge_in.duck_per_mille,
-        });
-        self.emit(Event::Ducked { response, ducked: true });
-    }
-
-    /// Raises it again; `tell` where the reply goes on.
-    pub(super) fn raise(&mut self, tell: bool) {
-        let audible = self.audible_reply();
-        // What is being stopped is not raised before it is silent.
-        let Some(response) = self.ducked.take_if(|ducked| !tell || Some(*ducked) == audible) else {
-            return;
-        };
-        self.act(Action::Gain { per_mille: 1_000 });
-        if tell {
-            self.emit(Event::Ducked {
-                response,
-                ducked: false,
-            });
-        }
     }
 }

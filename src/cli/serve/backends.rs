@@ -57,7 +57,7 @@ impl Backends {
                 Ok(specification) => {
                     let (registry, generations) = (Arc::clone(&registry), registry.generations());
                     let worker = Worker::start(specification, move || generations.next());
-                    loading.spawn(follow(worker.state(), kind, registry));
+                    loading.spawn(follow(worker.state(), kind, config.tts.speed_per_mille, registry));
                     workers.push(worker);
                 }
                 Err(reason) => registry.mark_missing(kind, reason),
@@ -131,7 +131,7 @@ fn specification(config: &Config, wanted: Wanted) -> Result<Specification, Strin
 }
 
 /// Tells the registry what becomes of a worker, until it is stopped.
-async fn follow(mut state: watch::Receiver<State>, kind: BackendKind, registry: Arc<Registry>) {
+async fn follow(mut state: watch::Receiver<State>, kind: BackendKind, speed_per_mille: u16, registry: Arc<Registry>) {
     loop {
         let now = state.borrow_and_update().clone();
         match now {
@@ -141,7 +141,7 @@ async fn follow(mut state: watch::Receiver<State>, kind: BackendKind, registry: 
                     BackendKind::Stt => Job::Stt,
                     _ => Job::Tts,
                 };
-                if let Some(backend) = provider::worker::backend(job, &link) {
+                if let Some(backend) = provider::worker::backend(job, &link, speed_per_mille) {
                     registry.install(backend);
                 }
             }

@@ -1,4 +1,5 @@
-//! A call in virtual time: a script of what people and machines do, played against a real [`Session`]. Minutes run in
+//! A call in virtual time: a script of what people and machines do, played against a real
+//! [`Session`](crate::session::Session). Minutes run in
 //! milliseconds, and the same script and seed give the same call, to the nanosecond.
 //!
 //! The recogniser, the language model, the synthesiser and the far side's loudspeaker are scripted: they know what is

@@ -18,7 +18,8 @@ use super::media::{self, RateWatch};
 use super::{NativeOptions, admission, translate};
 use crate::audio::{Heard, Inbound, Outbound};
 use crate::call::{self, Command, Digit, Settings};
-use crate::engine::{AudioSender, Clock, Commands, Engine, FrameReceiver, Refused, WireProfile};
+use crate::engine::{AudioSender, Clock, Commands, Engine, FrameReceiver, OutFrame, Refused, WireProfile};
+use crate::id::ResponseId;
 use crate::metrics::Metrics;
 use crate::time::Time;
 
@@ -28,6 +29,8 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// A client of which nothing was heard for so long, not even a pong, has vanished.
 const VANISHED: Duration = Duration::from_secs(65);
+/// The other side answers a close, or doesn't: it is not waited for longer than this.
+const LINGER: Duration = Duration::from_secs(2);
 /// Errors and replies that may wait for the writer.
 const NOTE_CAPACITY: usize = 32;
 
@@ -48,13 +51,18 @@ pub(super) async fn serve(socket: WebSocket, engine: Engine, options: Arc<Native
                 let reason = error.code.as_str();
                 let _ = sink.send(Message::text(Event::Error(*error).to_json())).await;
                 let _ = sink.send(close(code, reason)).await;
-                // The other side answers the close, or doesn't: it is not waited for longer than this.
-                while let Some(Ok(_)) = stream.next().await {}
             };
-            let _ = timeout(Duration::from_secs(2), farewell).await;
+            let _ = timeout(LINGER, farewell).await;
+            linger(&mut stream).await;
         }
-        Err(None) => {}
+        Err(None) => linger(&mut stream).await,
     }
+}
+
+/// Reads to the end, though nothing of it counts any more: whose close came first is only answered by reading on, and a socket
+/// that is closed over unread audio is reset, which may take with it what was said last.
+async fn linger(stream: &mut Stream) {
+    let _ = timeout(LINGER, async { while let Some(Ok(_)) = stream.next().await {} }).await;
 }
 
 fn close(code: u16, reason: &'static str) -> Message {
@@ -214,12 +222,13 @@ async fn run(opened: Opened, sink: Sink, stream: Stream, engine: &Engine, option
         frames: call.frames,
         notes: notes_out,
         outbound,
+        heard: None,
         clock: call.clock,
         seen: Arc::clone(&seen),
         updating: VecDeque::new(),
         asking: VecDeque::new(),
     };
-    let reader = Reader {
+    let mut reader = Reader {
         stream,
         audio: call.audio,
         commands: call.commands,
@@ -235,9 +244,19 @@ async fn run(opened: Opened, sink: Sink, stream: Stream, engine: &Engine, option
         limit: options.max_message_bytes,
     };
     // Whoever ends first ends both: what they hold of the call is dropped, and the session learns it.
-    tokio::select! {
-        how = writer.run(Event::Ready(Box::new(ready))) => tracing::debug!(%session, how, "connection over"),
-        () = reader.run() => tracing::debug!(%session, "client gone"),
+    let answers = tokio::select! {
+        Ended { how, answers } = writer.run(Event::Ready(Box::new(ready))) => {
+            tracing::debug!(%session, how, "connection over");
+            answers
+        }
+        () = reader.run() => {
+            tracing::debug!(%session, "client gone");
+            true
+        }
+    };
+    let mut stream = reader.end();
+    if answers {
+        linger(&mut stream).await;
     }
 }
 
@@ -260,12 +279,29 @@ struct Reader {
     limit: usize,
 }
 
-/// The other side is gone, or the call is over.
-struct Gone;
+/// Why there is nothing more to read.
+enum Gone {
+    /// The other side has closed, or vanished.
+    Client,
+    /// The session has ended. The writer says so.
+    Call,
+}
 
 impl Reader {
-    async fn run(mut self) {
-        while self.step().await.is_ok() {}
+    async fn run(&mut self) {
+        let gone = loop {
+            if let Err(gone) = self.step().await {
+                break gone;
+            }
+        };
+        if matches!(gone, Gone::Call) {
+            // A client speaks on while it is told that the call is over: nobody listens, but it shall hear it to the end.
+            while let Some(Ok(_)) = self.stream.next().await {}
+        }
+    }
+
+    /// Lets go of the call; what is left is the stream.
+    fn end(self) -> Stream {
         let stats = self.inbound.stats();
         for (reason, count) in [
             ("malformed", stats.malformed),
@@ -275,6 +311,7 @@ impl Reader {
         ] {
             self.metrics.media_dropped(reason, count);
         }
+        self.stream
     }
 
     async fn step(&mut self) -> Result<(), Gone> {
@@ -287,14 +324,14 @@ impl Reader {
                     Some(Ok(Message::Binary(payload))) => self.binary(&payload).await?,
                     Some(Ok(Message::Text(text))) => self.text(&text).await?,
                     Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                    Some(Ok(Message::Close(_))) | None => return Err(Gone),
+                    Some(Ok(Message::Close(_))) | None => return Err(Gone::Client),
                     Some(Err(error)) => {
                         if let Some(error) = too_large(&error, self.limit) {
                             let _ = self.notes.send(Note::Last(error)).await;
                             // The writer ends the connection once it has told.
                             std::future::pending::<()>().await;
                         }
-                        return Err(Gone);
+                        return Err(Gone::Client);
                     }
                 }
             }
@@ -327,19 +364,25 @@ impl Reader {
     /// Gives what was heard to the session.
     async fn hand_over(&mut self) -> Result<(), Gone> {
         if !self.heard.pcm.is_empty() {
-            self.audio.send(&self.heard.pcm).await.map_err(|_| Gone)?;
+            self.audio.send(&self.heard.pcm).await.map_err(|_| Gone::Call)?;
             self.heard.pcm.clear();
         }
         for key in self.heard.digits.drain(..) {
             if let Some(digit) = Digit::new(key) {
-                self.commands.send(Command::Dtmf { digit }).await.map_err(|_| Gone)?;
+                self.commands
+                    .send(Command::Dtmf { digit })
+                    .await
+                    .map_err(|_| Gone::Call)?;
             }
         }
         Ok(())
     }
 
     async fn tell(&mut self, event: Event) -> Result<(), Gone> {
-        self.notes.send(Note::Event(Box::new(event))).await.map_err(|_| Gone)
+        self.notes
+            .send(Note::Event(Box::new(event)))
+            .await
+            .map_err(|_| Gone::Call)
     }
 
     async fn text(&mut self, text: &str) -> Result<(), Gone> {
@@ -374,11 +417,11 @@ impl Reader {
                 None => return Ok(()),
             },
         };
-        self.commands.send(command).await.map_err(|_| Gone)
+        self.commands.send(command).await.map_err(|_| Gone::Call)
     }
 
     async fn note(&mut self, note: Note) -> Result<(), Gone> {
-        self.notes.send(note).await.map_err(|_| Gone)
+        self.notes.send(note).await.map_err(|_| Gone::Call)
     }
 }
 
@@ -389,6 +432,8 @@ struct Writer {
     frames: FrameReceiver,
     notes: mpsc::Receiver<Note>,
     outbound: Outbound,
+    /// Whose audio was sent last.
+    heard: Option<ResponseId>,
     clock: Clock,
     seen: Arc<std::sync::atomic::AtomicU64>,
     /// Controls whose answers come out of the session, in the order in which they were handed to it.
@@ -398,9 +443,9 @@ struct Writer {
 
 impl Writer {
     /// Sends until the end, and tells how it ended.
-    async fn run(mut self, ready: Event) -> &'static str {
-        if self.send_event(&ready).await.is_err() {
-            return "gone";
+    async fn run(mut self, ready: Event) -> Ended {
+        if let Err(ended) = self.send_event(&ready).await {
+            return ended;
         }
         let mut ping = tokio::time::interval_at(self.clock.instant(self.clock.now() + PING_INTERVAL), PING_INTERVAL);
         let mut payload = Vec::with_capacity(2_048);
@@ -409,33 +454,52 @@ impl Writer {
             let sent = tokio::select! {
                 biased;
                 frame = self.frames.recv() => match frame {
-                    Some(frame) => {
-                        payload.clear();
-                        match self.outbound.frame(frame.pcm(), frame.due, &mut payload) {
-                            Ok(()) => self.send(Message::Binary(Bytes::copy_from_slice(&payload))).await,
-                            Err(_) => Ok(()),
-                        }
-                    }
+                    Some(frame) => self.send_frame(&frame, &mut payload).await,
                     None => self.last_events().await,
                 },
-                Some(note) = self.notes.recv() => match self.take(note) {
-                    Some(Ok(event)) => self.send_event(&event).await,
-                    Some(Err(error)) => {
-                        let code = error.close_code.unwrap_or(CLOSE_NO_SESSION);
-                        let reason = error.code.as_str();
-                        let _ = self.send_event(&Event::Error(*error)).await;
-                        let _ = self.send(close(code, reason)).await;
-                        return reason;
-                    }
-                    None => Ok(()),
-                },
+                Some(note) = self.notes.recv() => self.send_note(note).await,
                 Some(event) = self.events.recv() => self.send_call_event(event).await,
                 _ = ping.tick() => self.ping().await,
             };
-            match sent {
-                Ok(()) => {}
-                Err(Ended(how)) => return how,
+            if let Err(ended) = sent {
+                return ended;
             }
+        }
+    }
+
+    /// Sends a frame. Whose it is a client knows from the events: what was told of a response before its first frame is sent
+    /// before that.
+    async fn send_frame(&mut self, frame: &OutFrame, payload: &mut Vec<u8>) -> Result<(), Ended> {
+        if self.heard != Some(frame.response) {
+            self.heard = Some(frame.response);
+            for _ in 0..self.events.len() {
+                // An answer goes with the note about it, which is older.
+                while let Ok(note) = self.notes.try_recv() {
+                    self.send_note(note).await?;
+                }
+                if let Ok(event) = self.events.try_recv() {
+                    self.send_call_event(event).await?;
+                }
+            }
+        }
+        payload.clear();
+        match self.outbound.frame(frame.pcm(), frame.due, payload) {
+            Ok(()) => self.send(Message::Binary(Bytes::copy_from_slice(payload))).await,
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn send_note(&mut self, note: Note) -> Result<(), Ended> {
+        match self.take(note) {
+            Some(Ok(event)) => self.send_event(&event).await,
+            Some(Err(error)) => {
+                let code = error.close_code.unwrap_or(CLOSE_NO_SESSION);
+                let reason = error.code.as_str();
+                let _ = self.send_event(&Event::Error(*error)).await;
+                let _ = self.send(close(code, reason)).await;
+                Err(Ended::told(reason))
+            }
+            None => Ok(()),
         }
     }
 
@@ -463,7 +527,7 @@ impl Writer {
                 let reason = translate::close_reason(reason);
                 self.send_event(&Event::Closed(native::Closed { reason })).await?;
                 let _ = self.send(close(reason.close_code(), "closed")).await;
-                return Err(Ended("closed"));
+                return Err(Ended::told("closed"));
             }
             event => match translate::event(event) {
                 Some(event) => event,
@@ -476,15 +540,18 @@ impl Writer {
     /// The session is over: what it said last is told before the connection ends.
     async fn last_events(&mut self) -> Result<(), Ended> {
         while let Some(event) = self.events.recv().await {
+            while let Ok(note) = self.notes.try_recv() {
+                self.send_note(note).await?;
+            }
             self.send_call_event(event).await?;
         }
-        Err(Ended("session over"))
+        Err(Ended::silently("session over"))
     }
 
     async fn ping(&mut self) -> Result<(), Ended> {
         let seen = Time::from_millis(self.seen.load(std::sync::atomic::Ordering::Relaxed));
         if self.clock.now().since(seen) > VANISHED {
-            return Err(Ended("vanished"));
+            return Err(Ended::silently("vanished"));
         }
         self.send(Message::Ping(Bytes::new())).await
     }
@@ -496,11 +563,26 @@ impl Writer {
     async fn send(&mut self, message: Message) -> Result<(), Ended> {
         match timeout(SEND_TIMEOUT, self.sink.send(message)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(Ended("gone")),
-            Err(_) => Err(Ended("too slow")),
+            Ok(Err(_)) => Err(Ended::silently("gone")),
+            Err(_) => Err(Ended::silently("too slow")),
         }
     }
 }
 
-/// The writer has ended, like this.
-struct Ended(&'static str);
+/// The writer has ended.
+struct Ended {
+    /// Like this.
+    how: &'static str,
+    /// The client knows, and may answer.
+    answers: bool,
+}
+
+impl Ended {
+    const fn told(how: &'static str) -> Self {
+        Self { how, answers: true }
+    }
+
+    const fn silently(how: &'static str) -> Self {
+        Self { how, answers: false }
+    }
+}

@@ -145,10 +145,10 @@ unsafe extern "C" fn on_audio(
     };
     if !call.has_words {
         call.has_words = true;
-        // SAFETY: flite sets the utterance that it speaks, or leaves it null.
         let words = if utterance.is_null() {
             Vec::new()
         } else {
+            // SAFETY: flite has set the utterance that it speaks, and has planned it.
             unsafe { timed_words(utterance) }
         };
         call.listener.words(words, usize::try_from(wave.samples).unwrap_or(0));

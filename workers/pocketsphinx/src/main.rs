@@ -215,7 +215,7 @@ impl Recogniser {
             }
             decoder.process(piece).map_err(internal)?;
             self.steps += 1;
-            if self.steps % ADAPT == 0 {
+            if self.steps.is_multiple_of(ADAPT) {
                 decoder.adapt();
             }
             if !self.partials {

@@ -1,6 +1,6 @@
 //! The models and their options.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use repartee_worker_shell::protocol::{Load, LoadFailed, code};
 use repartee_worker_shell::{KnownModel, Models};
@@ -178,7 +178,7 @@ fn acoustic_files(folder: &Path, relative: &str) -> Result<(), LoadFailed> {
     Ok(())
 }
 
-fn require(path: &PathBuf, remedy: impl Fn() -> String, file: &str) -> Result<(), LoadFailed> {
+fn require(path: &Path, remedy: impl Fn() -> String, file: &str) -> Result<(), LoadFailed> {
     if path.is_file() {
         return Ok(());
     }
