@@ -670,3 +670,6 @@ impl Future for Driver {
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+mod tests;
