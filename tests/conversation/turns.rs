@@ -83,9 +83,9 @@ async fn a_turn_from_the_first_word_to_the_last_frame() {
     assert_eq!(sum, report.total_ms.as_micros(), "the parts add up");
     assert_eq!(report.stages.len(), 6, "{report:?}");
     let endpointing = report.endpointing_ms.unwrap().as_f64();
-    assert!((599.0..700.0).contains(&endpointing), "{endpointing} ms");
+    assert!((560.0..750.0).contains(&endpointing), "{endpointing} ms");
     assert!(
-        report.total_ms.as_f64() - endpointing < 100.0,
+        report.total_ms.as_f64() - endpointing < 200.0,
         "instant backends: {report:?}"
     );
     client.bye().await;
