@@ -63,8 +63,8 @@ struct Readiness {
     backends: Vec<BackendReadiness>,
 }
 
-/// 200 when recogniser, synthesiser and VAD serve and nothing is being loaded; 503 with the reason until then. A missing
-/// language or turn model is a mode, not a fault.
+/// 200 when recogniser, synthesiser and VAD serve or are switched off, and nothing is being loaded; 503 with the reason
+/// until then. A missing language or turn model is a mode, not a fault.
 async fn ready(State(engine): State<Engine>) -> Response {
     let mut ready = true;
     let backends = BackendKind::ALL
@@ -73,7 +73,11 @@ async fn ready(State(engine): State<Engine>) -> Response {
             let slot = engine.registry().subscribe(kind).borrow().clone();
             let needed = matches!(kind, BackendKind::Vad | BackendKind::Stt | BackendKind::Tts);
             let row = readiness(kind, slot);
-            ready &= row.state == "ready" || (row.state == "missing" && !needed);
+            ready &= match row.state {
+                "ready" | "off" => true,
+                "missing" => !needed,
+                _ => false,
+            };
             row
         })
         .collect();
@@ -109,8 +113,8 @@ fn readiness(kind: BackendKind, slot: Slot) -> BackendReadiness {
             reason: Some(reason),
             ..row
         },
-        Slot::Missing { reason } => BackendReadiness {
-            state: "missing",
+        Slot::Missing { reason, by_choice } => BackendReadiness {
+            state: if by_choice { "off" } else { "missing" },
             reason: Some(reason),
             ..row
         },

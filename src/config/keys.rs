@@ -239,7 +239,8 @@ pub const KEYS: &[Key] = &[
         "stt.model",
         Kind::Text,
         "",
-        "Model by its catalogue id or its path. Not set: the backend's own choice.",
+        "Model by its catalogue id: pocketsphinx-en-us, or pocketsphinx-en-us-fast (half the processor time, more \
+         errors). Not set: the backend's own choice.",
     ),
     Key::new(
         "stt.language",

@@ -323,7 +323,7 @@ impl Driver {
                     lease.backend = None;
                     Some(BackendChange::Lost { generation, reason })
                 }
-                Slot::Missing { reason } => {
+                Slot::Missing { reason, .. } => {
                     lease.backend = None;
                     Some(BackendChange::Missing { reason })
                 }

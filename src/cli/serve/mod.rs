@@ -67,7 +67,11 @@ pub(super) fn run(arguments: &ServeArguments) -> Result<ExitCode, Failure> {
             env!("CARGO_PKG_VERSION"),
             server.address
         ));
-        let told = tokio::spawn(tell_readiness(Arc::clone(server.engine.registry()), started));
+        let told = tokio::spawn(tell_readiness(
+            Arc::clone(server.engine.registry()),
+            loaded.config.tts.voice.clone(),
+            started,
+        ));
         let signal = wait_for_signal().await;
         told.abort();
         eprintln!("repartee: {signal}: finishing open turns; again to stop at once");
@@ -98,7 +102,7 @@ pub(super) async fn embed(options: &config::Options) -> Result<Server, Failure> 
         let mut slot = registry.subscribe(kind);
         // A slot that stays `Loading` ends with the supervisor's own time-out.
         let settled = slot.wait_for(|slot| !matches!(slot, Slot::Loading)).await;
-        if let Ok(Slot::Missing { reason }) = settled.as_deref()
+        if let Ok(Slot::Missing { reason, .. }) = settled.as_deref()
             && matches!(kind, BackendKind::Vad | BackendKind::Stt | BackendKind::Tts)
         {
             eprintln!("repartee: no {kind}: {reason}");
@@ -205,7 +209,7 @@ fn say(line: &str) {
 }
 
 /// Prints, when everything that is coming has come, what serves in one line, and what a conversation lacks in one each.
-async fn tell_readiness(registry: Arc<Registry>, started: Clock) {
+async fn tell_readiness(registry: Arc<Registry>, voice: Option<String>, started: Clock) {
     let (mut parts, mut lacking) = (Vec::new(), Vec::new());
     for kind in BackendKind::ALL {
         let mut slot = registry.subscribe(kind);
@@ -215,8 +219,9 @@ async fn tell_readiness(registry: Arc<Registry>, started: Clock) {
         match &*settled {
             Slot::Ready(backend) => parts.push(format!("{kind} {}", backend.capabilities().name)),
             Slot::Missing { .. } if kind == BackendKind::Turn => {}
-            Slot::Missing { reason } if kind == BackendKind::Llm => parts.push(format!("no {kind} ({reason})")),
-            Slot::Missing { reason } | Slot::Lost { reason, .. } => lacking.push(format!("no {kind}: {reason}")),
+            Slot::Missing { by_choice: true, .. } => parts.push(format!("{kind} off")),
+            Slot::Missing { reason, .. } if kind == BackendKind::Llm => parts.push(format!("no {kind} ({reason})")),
+            Slot::Missing { reason, .. } | Slot::Lost { reason, .. } => lacking.push(format!("no {kind}: {reason}")),
             Slot::Loading => {}
         }
     }
@@ -228,6 +233,15 @@ async fn tell_readiness(registry: Arc<Registry>, started: Clock) {
     ));
     for line in lacking {
         say(&line);
+    }
+    if let (Some(voice), Some(speaker)) = (voice, registry.lease(BackendKind::Tts)) {
+        let voices = &speaker.capabilities().voices;
+        if !voices.is_empty() && !voices.contains(&voice) {
+            say(&format!(
+                "tts.voice = {voice:?}: there is no such voice; there are {}",
+                voices.join(", ")
+            ));
+        }
     }
 }
 
