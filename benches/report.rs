@@ -492,7 +492,16 @@ fn rhythm(results: &Results) -> Table {
     let mut table = Table::new(
         "Lateness of reply frames at the client, ms",
         "against multiples of 20 ms from the reply's most punctual frame; busy: as many threads as cores spin at nice 10",
-        &["calls", "beside it", "frames", "p50", "p90", "p99", "max"],
+        &[
+            "calls",
+            "beside it",
+            "frames",
+            "p50",
+            "p90",
+            "p99",
+            "max",
+            "the load was late by",
+        ],
     );
     let embedded = results.embedded.iter().map(|one| ("a real recogniser", one));
     let fakes = results.latency.iter().map(|one| ("nothing", one));
@@ -509,6 +518,7 @@ fn rhythm(results: &Results) -> Table {
             format!("{:.2}", late.p90),
             format!("{:.2}", late.p99),
             format!("{:.2}", late.max),
+            one.loaded.own_lateness.show(),
         ]);
     }
     table

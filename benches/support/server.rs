@@ -62,7 +62,8 @@ pub(crate) struct Listening {
 /// Serves until its standard input ends.
 pub(crate) fn run(options: &ServerOptions) -> Outcome<()> {
     let engine_options = EngineOptions {
-        max_sessions: options.sessions,
+        // Those of the pilot may not have been let go of yet.
+        max_sessions: options.sessions + 8,
         ..EngineOptions::default()
     };
     let engine = Engine::new(engine_options, registry(options)?, Arc::new(Metrics::default()));

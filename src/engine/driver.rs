@@ -609,9 +609,15 @@ impl Driver {
     fn round(&mut self, context: &mut Context<'_>) -> bool {
         // Each of them is asked, whether or not an earlier one had something: no source can starve another.
         let mut progressed = self.play();
+        // What backends there are is known before a command asks: a client may be quicker than the first round.
+        for _ in 0..BackendKind::ALL.len() {
+            if !self.poll_leases(context) {
+                break;
+            }
+            progressed = true;
+        }
         progressed |= self.poll_commands(context);
         progressed |= self.poll_drain(context);
-        progressed |= self.poll_leases(context);
         progressed |= self.take_audio();
         progressed |= self.poll_transcriptions(context);
         progressed |= self.poll_generations(context);
