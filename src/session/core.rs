@@ -264,10 +264,12 @@ impl Session {
         self.counts.stale += 1;
     }
 
-    /// When a request that failed is repeated: not before the backend wants it, and not together with everybody else.
+    /// When a request that failed is repeated: not before the backend wants it (within reason), and not together with
+    /// everybody else.
     pub(super) fn not_before(&mut self, retry_after_ms: u32) -> Time {
         let spread = self.random.below(RETRY_SPREAD_MS * 1_000);
-        self.now + Duration::from_millis(retry_after_ms.into()) + Duration::from_micros(spread)
+        let wanted = Duration::from_millis(retry_after_ms.into()).min(LOST_WAIT);
+        self.now + wanted + Duration::from_micros(spread)
     }
 
     pub(super) fn status(&self) -> Status {
