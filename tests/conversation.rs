@@ -612,6 +612,19 @@ async fn settings_hold_from_when_they_are_changed() {
 }
 
 #[tokio::test]
+async fn nobody_is_listened_for_where_the_client_finds_turns() {
+    let server = TestServer::start().await;
+    let client = Client::open(server.address).await;
+    client.microphone(true).await;
+    let vad = server.fakes.vad.control();
+    eventually("a detector listens", LIMIT, || vad.counts().live() == 1).await;
+    client.text(r#"{"type":"update","turn_detection":"client"}"#).await;
+    eventually("none does", LIMIT, || vad.counts().live() == 0).await;
+    client.text(r#"{"type":"update","turn_detection":"server"}"#).await;
+    eventually("one does again", LIMIT, || vad.counts().live() == 1).await;
+}
+
+#[tokio::test]
 async fn the_history_can_be_edited() {
     let server = TestServer::start().await;
     let mut client = Client::open(server.address).await;
