@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::call::{BackendState, Event};
+use crate::call::{BackendKind, BackendState, Event};
 
 /// Bounds (s) for the stages of a turn: from what an instant fake takes to what nobody waits for.
 const STAGE_BUCKETS: [f64; 16] = [
@@ -46,6 +46,7 @@ pub struct Metrics {
     responses: Family<Kind, Counter>,
     errors: Family<Kind, Counter>,
     backends_lost: Family<Kind, Counter>,
+    backends_ready: Family<Kind, Gauge>,
     stages: StageHistograms,
     first_audio: Histogram,
     lateness: Histogram,
@@ -71,6 +72,7 @@ impl Default for Metrics {
             responses: Family::default(),
             errors: Family::default(),
             backends_lost: Family::default(),
+            backends_ready: Family::default(),
             stages: Family::new_with_constructor(stage_histogram),
             first_audio: Histogram::new(STAGE_BUCKETS),
             lateness: Histogram::new(LATENESS_BUCKETS),
@@ -101,6 +103,11 @@ impl Default for Metrics {
             "Sessions that lost a backend, by its job",
             metrics.backends_lost.clone(),
         );
+        registry.register(
+            "backend_ready",
+            "Whether a backend serves now (1) or not (0), by its job",
+            metrics.backends_ready.clone(),
+        );
         registry.register("stage_seconds", "Time of each stage of a turn", metrics.stages.clone());
         registry.register(
             "first_audio_seconds",
@@ -123,6 +130,13 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Notes whether something does this job now.
+    pub fn backend_ready(&self, kind: BackendKind, ready: bool) {
+        self.backends_ready
+            .get_or_create(&Kind { kind: kind.to_string() })
+            .set(i64::from(ready));
+    }
+
     /// The text that Prometheus scrapes (OpenMetrics 1.0).
     #[must_use]
     pub fn text(&self) -> String {
@@ -223,6 +237,8 @@ mod tests {
         let metrics = Metrics::default();
         metrics.session_opened();
         metrics.media_dropped("late", 3);
+        metrics.backend_ready(BackendKind::Stt, true);
+        metrics.backend_ready(BackendKind::Turn, false);
         metrics.observe(&Event::ResponseDone {
             response: ResponseId::new(1),
             status: ResponseStatus::Interrupted,
@@ -246,6 +262,8 @@ mod tests {
         for line in [
             "repartee_sessions_live 1",
             "repartee_responses_total{kind=\"interrupted\"} 1",
+            "repartee_backend_ready{kind=\"stt\"} 1",
+            "repartee_backend_ready{kind=\"turn\"} 0",
             "repartee_media_dropped_total{kind=\"late\"} 3",
             "repartee_stage_seconds_sum{stage=\"endpointing\"} 0.6",
             "repartee_stage_seconds_count{stage=\"stt_final\"} 1",

@@ -1,5 +1,6 @@
 //! HTTP: is it alive, is it ready, what does it count, and the talk page.
 
+mod listener;
 mod page;
 
 use axum::Json;
@@ -10,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
 
+pub use self::listener::serve;
 use crate::call::BackendKind;
 use crate::engine::Engine;
 use crate::registry::Slot;
@@ -61,8 +63,8 @@ struct Readiness {
     backends: Vec<BackendReadiness>,
 }
 
-/// 200 when recogniser, synthesiser and VAD serve and nothing is being loaded; 503 with the reason until then. A missing
-/// language or turn model is a mode, not a fault.
+/// 200 when recogniser, synthesiser and VAD serve or are switched off, and nothing is being loaded; 503 with the reason
+/// until then. A missing language or turn model is a mode, not a fault.
 async fn ready(State(engine): State<Engine>) -> Response {
     let mut ready = true;
     let backends = BackendKind::ALL
@@ -71,7 +73,11 @@ async fn ready(State(engine): State<Engine>) -> Response {
             let slot = engine.registry().subscribe(kind).borrow().clone();
             let needed = matches!(kind, BackendKind::Vad | BackendKind::Stt | BackendKind::Tts);
             let row = readiness(kind, slot);
-            ready &= row.state == "ready" || (row.state == "missing" && !needed);
+            ready &= match row.state {
+                "ready" | "off" => true,
+                "missing" => !needed,
+                _ => false,
+            };
             row
         })
         .collect();
@@ -107,8 +113,8 @@ fn readiness(kind: BackendKind, slot: Slot) -> BackendReadiness {
             reason: Some(reason),
             ..row
         },
-        Slot::Missing { reason } => BackendReadiness {
-            state: "missing",
+        Slot::Missing { reason, by_choice } => BackendReadiness {
+            state: if by_choice { "off" } else { "missing" },
             reason: Some(reason),
             ..row
         },
@@ -116,6 +122,10 @@ fn readiness(kind: BackendKind, slot: Slot) -> BackendReadiness {
 }
 
 async fn metrics(State(engine): State<Engine>) -> impl IntoResponse {
+    for kind in BackendKind::ALL {
+        let serves = engine.registry().serves(&[kind]);
+        engine.metrics().backend_ready(kind, serves);
+    }
     (
         [(
             header::CONTENT_TYPE,

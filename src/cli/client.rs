@@ -22,12 +22,20 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 pub enum ClientError {
     /// Nobody answers there.
     #[error(
-        "can't reach {url}: {reason}\nIs the server running? Start it with `make run` or `repartee serve`, or use --embedded."
+        "can't reach {url}: {reason}; is the server running? Start it with `make run` or `repartee serve`, or use --embedded"
     )]
     Unreachable {
         /// Where.
         url: String,
         /// The system's word.
+        reason: String,
+    },
+    /// What was given is no address.
+    #[error("{url:?} is no address of a server: {reason}; it looks like 127.0.0.1:8080 or https://voice.example")]
+    Address {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
         reason: String,
     },
     /// The server refused.
@@ -39,7 +47,7 @@ pub enum ClientError {
         message: String,
     },
     /// What answers there doesn't speak this protocol.
-    #[error("{url} doesn't speak Repartee's protocol: {reason}")]
+    #[error("what answers at {url} is no Repartee: {reason}")]
     Foreign {
         /// Where.
         url: String,
@@ -88,6 +96,12 @@ pub async fn open(url: &str, hello: Hello) -> Result<(Ready, ClientSender, Clien
         Ok(Err(WebSocketError::Io(error))) => return Err(unreachable(error.to_string())),
         Ok(Err(WebSocketError::Http(response))) => {
             return Err(foreign(format!("it answers with HTTP status {}", response.status())));
+        }
+        Ok(Err(error @ (WebSocketError::Url(_) | WebSocketError::HttpFormat(_)))) => {
+            return Err(ClientError::Address {
+                url: url.to_owned(),
+                reason: error.to_string(),
+            });
         }
         Ok(Err(error)) => return Err(foreign(error.to_string())),
         Err(_) => return Err(unreachable("no answer within 5 s".to_owned())),

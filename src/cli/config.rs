@@ -66,8 +66,16 @@ pub struct Options {
     #[arg(long, value_name = "LEVEL")]
     pub log: Option<String>,
     /// Any setting by its full name, such as turn.endpointing_ms=500. May be repeated.
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = assignment)]
     pub set: Vec<String>,
+}
+
+/// An empty value is one (it unsets a key), but a key alone is a slip.
+fn assignment(text: &str) -> Result<String, String> {
+    match text.split_once('=') {
+        Some(_) => Ok(text.to_owned()),
+        None => Err(format!("it takes KEY=VALUE, such as {text}=…")),
+    }
 }
 
 impl Options {
@@ -222,6 +230,12 @@ mod tests {
                 .unwrap()
                 .starts_with("/nonexistent/repartee.toml: ")
         );
+    }
+
+    #[test]
+    fn a_key_alone_sets_nothing() {
+        assert!(assignment("turn.endpointing_ms").is_err());
+        assert_eq!(assignment("llm.url="), Ok("llm.url=".to_owned()));
     }
 
     #[test]

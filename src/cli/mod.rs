@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod config;
+mod health;
 mod replay;
 mod serve;
 pub mod talk;
@@ -17,8 +18,8 @@ use clap::{Parser, Subcommand};
     name = "repartee",
     version,
     after_help = "Examples:\n  \
-        repartee serve                         start the engine; the talk page is at http://127.0.0.1:8080/\n  \
-        repartee talk question.wav             speak a recording to it and print what becomes of it\n  \
+        repartee serve                  start the engine; the talk page is at http://127.0.0.1:8080/\n  \
+        repartee talk question.wav      speak a recording to it and print what becomes of it\n  \
         repartee talk --text \"what time is it\" --out reply.wav\n  \
         repartee config example > repartee.toml\n"
 )]
@@ -33,6 +34,8 @@ enum Command {
     Serve(serve::ServeArguments),
     /// Speak to a running engine from a recording, a text or the microphone.
     Talk(talk::TalkArguments),
+    /// Ask a running server whether it is ready; the exit status tells.
+    Health(health::HealthArguments),
     /// Run a recorded call again, and prove that every action is the same.
     Replay(replay::ReplayArguments),
     /// Check, show or write the configuration.
@@ -47,6 +50,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Talk(arguments) => talk::run(&arguments),
+        Command::Health(arguments) => health::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Config(command) => {
             config::run(&command, &mut io::stdout()).map_err(|error| Failure(error.to_string()))

@@ -189,7 +189,8 @@ pub const KEYS: &[Key] = &[
         "server.allowed_networks",
         Kind::Networks,
         "",
-        "Networks that clients may come from. Empty: from anywhere that can reach the address.",
+        "Networks that clients may come from, beside this machine itself; others get HTTP status 403. Empty: from \
+         anywhere that can reach the address.",
     ),
     Key::new(
         "server.max_sessions",
@@ -238,7 +239,8 @@ pub const KEYS: &[Key] = &[
         "stt.model",
         Kind::Text,
         "",
-        "Model by its catalogue id or its path. Not set: the backend's own choice.",
+        "Model by its catalogue id: pocketsphinx-en-us, or pocketsphinx-en-us-fast (half the processor time, more \
+         errors). Not set: the backend's own choice.",
     ),
     Key::new(
         "stt.language",

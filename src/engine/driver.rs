@@ -328,7 +328,7 @@ impl Driver {
                     lease.backend = None;
                     Some(BackendChange::Lost { generation, reason })
                 }
-                Slot::Missing { reason } => {
+                Slot::Missing { reason, .. } => {
                     lease.backend = None;
                     Some(BackendChange::Missing { reason })
                 }
@@ -675,3 +675,6 @@ impl Future for Driver {
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+mod tests;

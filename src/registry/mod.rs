@@ -33,6 +33,8 @@ pub enum Slot {
     Missing {
         /// Why, with the remedy.
         reason: String,
+        /// The configuration wants it so, which is no fault.
+        by_choice: bool,
     },
 }
 
@@ -169,10 +171,25 @@ impl Registry {
         });
     }
 
+    /// Nothing does this job here, and nothing is to.
+    pub fn switch_off(&self, kind: BackendKind, reason: String) {
+        let by_choice = true;
+        self.slot(kind).send_replace(Slot::Missing { reason, by_choice });
+    }
+
     /// Nothing does this job here (any more).
     pub fn mark_missing(&self, kind: BackendKind, reason: String) {
-        tracing::info!(%kind, reason, "nothing does this job");
-        self.slot(kind).send_replace(Slot::Missing { reason });
+        let missing = Slot::Missing {
+            reason: reason.clone(),
+            by_choice: false,
+        };
+        let before = self.slot(kind).send_replace(missing);
+        // What never came is told by whoever waits for the start, once; what goes away later is news.
+        if matches!(before, Slot::Loading) {
+            tracing::debug!(%kind, reason, "nothing does this job");
+        } else {
+            tracing::warn!(%kind, reason, "nothing does this job any more");
+        }
     }
 }
 

@@ -105,9 +105,9 @@ mod tests {
     fn duration_and_words_confirm() {
         let settings = Settings::default().barge_in;
         let millis = Duration::from_millis;
-        assert!(!confirms(millis(200), "", &settings));
-        assert!(confirms(millis(240), "", &settings), "no words need not mean no speech");
-        assert!(confirms(millis(240), "stop", &settings));
+        assert!(!confirms(millis(190), "", &settings));
+        assert!(confirms(millis(200), "", &settings), "no words need not mean no speech");
+        assert!(confirms(millis(200), "stop", &settings));
         assert!(!confirms(millis(900), "uh-huh yeah", &settings));
         assert!(confirms(millis(120), "please stop", &settings));
         assert!(!confirms(millis(120), "yeah wait", &settings));

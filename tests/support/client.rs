@@ -143,29 +143,29 @@ impl Client {
         }
     }
 
-    async fn order(&self, order: Outgoing) {
+    async fn order(&mut self, order: Outgoing) {
         self.outgoing.send(order).await.expect("the connection stands");
     }
 
-    pub(crate) async fn request(&self, request: Request) {
+    pub(crate) async fn request(&mut self, request: Request) {
         self.order(Outgoing::Control(Box::new(request))).await;
     }
 
-    pub(crate) async fn text(&self, text: &str) {
+    pub(crate) async fn text(&mut self, text: &str) {
         self.order(Outgoing::Text(text.to_owned())).await;
     }
 
-    pub(crate) async fn raw(&self, payload: Vec<u8>) {
+    pub(crate) async fn raw(&mut self, payload: Vec<u8>) {
         self.order(Outgoing::Raw(payload)).await;
     }
 
     /// Silence is sent while nothing is spoken, as a microphone does.
-    pub(crate) async fn microphone(&self, on: bool) {
+    pub(crate) async fn microphone(&mut self, on: bool) {
         self.order(Outgoing::Microphone(on)).await;
     }
 
     /// Speaks `samples` after what is still to be spoken, and answers when that begins. The microphone is on from then on.
-    pub(crate) async fn speak(&self, samples: Vec<i16>) -> Time {
+    pub(crate) async fn speak(&mut self, samples: Vec<i16>) -> Time {
         let (begun, begins) = oneshot::channel();
         self.order(Outgoing::Speak(samples, begun)).await;
         timeout(LIMIT * 8, begins)

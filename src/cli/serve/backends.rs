@@ -41,23 +41,30 @@ impl Backends {
                 settle(&registry, BackendKind::Vad, loaded);
             }
         });
-        loading.spawn({
+        if config.llm.backend == LlmBackend::None {
+            let reason = "switched off by llm.backend = \"none\"; clients supply the replies";
+            registry.switch_off(BackendKind::Llm, reason.to_owned());
+        } else {
             let (config, registry) = (config.clone(), Arc::clone(&registry));
-            async move {
+            loading.spawn(async move {
                 let loaded = load_llm(&config, registry.next_generation()).await;
                 settle(&registry, BackendKind::Llm, loaded);
-            }
-        });
+            });
+        }
         let mut workers = Vec::new();
         for (kind, wanted) in [
             (BackendKind::Stt, stt_worker(config)),
             (BackendKind::Tts, tts_worker(config)),
         ] {
-            match wanted.and_then(|wanted| specification(config, wanted)) {
+            let Some(wanted) = wanted else {
+                registry.switch_off(kind, format!("switched off by {kind}.backend = \"none\""));
+                continue;
+            };
+            match specification(config, wanted) {
                 Ok(specification) => {
                     let (registry, generations) = (Arc::clone(&registry), registry.generations());
                     let worker = Worker::start(specification, move || generations.next());
-                    loading.spawn(follow(worker.state(), kind, registry));
+                    loading.spawn(follow(worker.state(), kind, config.tts.speed_per_mille, registry));
                     workers.push(worker);
                 }
                 Err(reason) => registry.mark_missing(kind, reason),
@@ -82,16 +89,17 @@ struct Wanted {
     model: String,
 }
 
-fn stt_worker(config: &Config) -> Result<Wanted, String> {
+/// `None`: switched off.
+fn stt_worker(config: &Config) -> Option<Wanted> {
     match config.stt.backend {
-        SttBackend::None => Err("switched off by stt.backend = \"none\"".to_owned()),
+        SttBackend::None => None,
         SttBackend::Auto | SttBackend::Pocketsphinx => {
             let model = config
                 .stt
                 .model
                 .clone()
                 .unwrap_or_else(|| "pocketsphinx-en-us".to_owned());
-            Ok(Wanted {
+            Some(Wanted {
                 name: "pocketsphinx",
                 job: Job::Stt,
                 model,
@@ -100,11 +108,12 @@ fn stt_worker(config: &Config) -> Result<Wanted, String> {
     }
 }
 
-fn tts_worker(config: &Config) -> Result<Wanted, String> {
+/// `None`: switched off.
+fn tts_worker(config: &Config) -> Option<Wanted> {
     match config.tts.backend {
-        TtsBackend::None => Err("switched off by tts.backend = \"none\"".to_owned()),
+        TtsBackend::None => None,
         // One worker speaks with every voice; which one is a matter of the session.
-        TtsBackend::Auto | TtsBackend::Flite => Ok(Wanted {
+        TtsBackend::Auto | TtsBackend::Flite => Some(Wanted {
             name: "flite",
             job: Job::Tts,
             model: "flite".to_owned(),
@@ -122,7 +131,11 @@ fn specification(config: &Config, wanted: Wanted) -> Result<Specification, Strin
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let spare = u32::try_from(cores.saturating_sub(1).max(1)).unwrap_or(1);
     Ok(Specification {
-        models: config.paths.models.clone(),
+        models: config
+            .paths
+            .models
+            .clone()
+            .or_else(|| Some(data_folder(config).join("models")).filter(|folder| folder.is_dir())),
         threads: config.workers.threads.map_or(spare, u32::from),
         nice: config.workers.nice,
         load_timeout: Duration::from_millis(u64::from(config.workers.load_timeout_ms)),
@@ -131,7 +144,7 @@ fn specification(config: &Config, wanted: Wanted) -> Result<Specification, Strin
 }
 
 /// Tells the registry what becomes of a worker, until it is stopped.
-async fn follow(mut state: watch::Receiver<State>, kind: BackendKind, registry: Arc<Registry>) {
+async fn follow(mut state: watch::Receiver<State>, kind: BackendKind, speed_per_mille: u16, registry: Arc<Registry>) {
     loop {
         let now = state.borrow_and_update().clone();
         match now {
@@ -141,7 +154,7 @@ async fn follow(mut state: watch::Receiver<State>, kind: BackendKind, registry: 
                     BackendKind::Stt => Job::Stt,
                     _ => Job::Tts,
                 };
-                if let Some(backend) = provider::worker::backend(job, &link) {
+                if let Some(backend) = provider::worker::backend(job, &link, speed_per_mille) {
                     registry.install(backend);
                 }
             }
@@ -222,9 +235,6 @@ fn silero_model(models: &Path) -> PathBuf {
 async fn load_llm(config: &Config, generation: Generation) -> Result<Backend, String> {
     let parrot = || Backend::Llm(Arc::new(ParrotBackend::new(generation)));
     let wanted = match (config.llm.backend, config.mode) {
-        (LlmBackend::None, _) => {
-            return Err("switched off by llm.backend = \"none\"; clients supply the replies".to_owned());
-        }
         (LlmBackend::Parrot, _) | (LlmBackend::Auto, Mode::Minimal) => return Ok(parrot()),
         (wanted, _) => wanted,
     };

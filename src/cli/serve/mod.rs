@@ -1,24 +1,24 @@
 //! `repartee serve`: puts the house together and keeps it running.
 
 mod backends;
+mod networks;
 mod settings;
 
-use std::io::{IsTerminal as _, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt as _;
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use self::backends::Backends;
-use super::{Failure, config};
+use super::{Failure, config, health};
 use crate::call::BackendKind;
-use crate::config::{Config, Loaded, LogFormat};
+use crate::config::{Config, Loaded, LogFormat, LogLevel, Place};
 use crate::engine::{Clock, Engine, EngineOptions, RecordingOptions, expire_traces};
 use crate::metrics::Metrics;
 use crate::registry::{Registry, Slot};
@@ -55,19 +55,23 @@ pub(super) fn run(arguments: &ServeArguments) -> Result<ExitCode, Failure> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    // Wires, workers' links and HTTP: two threads carry thousands of sessions' messages; sessions have their own.
+    // Workers' links: two threads carry the messages of thousands of sessions. Sessions and their wires have their own.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
     runtime.block_on(async {
         let (server, started) = start(&loaded).await?;
-        println!(
+        say(&format!(
             "repartee {} on http://{}/ (the talk page)",
             env!("CARGO_PKG_VERSION"),
             server.address
-        );
-        let told = tokio::spawn(tell_readiness(Arc::clone(server.engine.registry()), started));
+        ));
+        let told = tokio::spawn(tell_readiness(
+            Arc::clone(server.engine.registry()),
+            loaded.config.tts.voice.clone(),
+            started,
+        ));
         let signal = wait_for_signal().await;
         told.abort();
         eprintln!("repartee: {signal}: finishing open turns; again to stop at once");
@@ -84,13 +88,21 @@ pub(super) async fn embed(options: &config::Options) -> Result<Server, Failure> 
     if options.listen.is_none() {
         loaded.config.server.listen = SocketAddr::from(([127, 0, 0, 1], 0));
     }
+    // The conversation is what is to be seen here; of the engine, only what is wrong with it.
+    if *loaded.written.value("log.level").1 == Place::Default {
+        loaded.config.log.level = LogLevel::Warn;
+    }
+    start_log(&loaded.config);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
     let (server, _) = start(&loaded).await?;
     let registry = Arc::clone(server.engine.registry());
     for kind in BackendKind::ALL {
         let mut slot = registry.subscribe(kind);
         // A slot that stays `Loading` ends with the supervisor's own time-out.
         let settled = slot.wait_for(|slot| !matches!(slot, Slot::Loading)).await;
-        if let Ok(Slot::Missing { reason }) = settled.as_deref()
+        if let Ok(Slot::Missing { reason, .. }) = settled.as_deref()
             && matches!(kind, BackendKind::Vad | BackendKind::Stt | BackendKind::Tts)
         {
             eprintln!("repartee: no {kind}: {reason}");
@@ -130,19 +142,11 @@ async fn start(loaded: &Loaded) -> Result<(Server, Clock), Failure> {
         loopback: config.server.listen.ip().is_loopback(),
     };
     let routes = crate::api::routes(engine.clone()).merge(native::routes(engine.clone(), native));
+    let routes = networks::guard(routes, config.server.allowed_networks.clone());
     let (stop_listening, stopped) = oneshot::channel();
-    let listener = listener.tap_io(|stream| {
-        // Frames are small and must not wait for one another.
-        let _ = stream.set_nodelay(true);
-    });
-    let listening = tokio::spawn(async move {
-        let serving = axum::serve(listener, routes).with_graceful_shutdown(async {
-            let _ = stopped.await;
-        });
-        if let Err(error) = serving.await {
-            tracing::error!(%error, "the listener failed");
-        }
-    });
+    let listening = tokio::spawn(crate::api::serve(listener, routes, engine.clone(), async {
+        let _ = stopped.await;
+    }));
     let drain_within = Duration::from_millis(u64::from(config.server.drain_timeout_ms));
     Ok((
         Server {
@@ -171,7 +175,7 @@ impl Server {
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
     TcpListener::bind(address).await.map_err(|error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => {
+        io::ErrorKind::AddrInUse => {
             let who = match is_repartee(address) {
                 true => "another Repartee",
                 false => "another program",
@@ -182,10 +186,10 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
                 "{address} is in use by {who}: stop it, or choose another port with --listen {other}"
             ))
         }
-        std::io::ErrorKind::PermissionDenied => Failure(format!(
+        io::ErrorKind::PermissionDenied => Failure(format!(
             "{address} may not be opened: ports below 1024 need rights; try --listen 127.0.0.1:8080"
         )),
-        std::io::ErrorKind::AddrNotAvailable => Failure(format!(
+        io::ErrorKind::AddrNotAvailable => Failure(format!(
             "{address} is no address of this machine; try --listen 127.0.0.1:{}",
             address.port()
         )),
@@ -195,31 +199,18 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
 
 /// Whether what answers at `address` is one of us.
 fn is_repartee(address: SocketAddr) -> bool {
-    let ask = || -> std::io::Result<bool> {
-        let patience = Some(Duration::from_millis(300));
-        let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(300))?;
-        stream.set_read_timeout(patience)?;
-        stream.set_write_timeout(patience)?;
-        write!(
-            stream,
-            "GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-        )?;
-        let mut answer = [0; 1_024];
-        let mut length = 0;
-        while length < answer.len() {
-            match stream.read(&mut answer[length..]) {
-                Ok(0) | Err(_) => break,
-                Ok(count) => length += count,
-            }
-        }
-        Ok(String::from_utf8_lossy(&answer[..length]).contains("\"max_sessions\""))
-    };
-    ask().unwrap_or(false)
+    health::ask(address, &address.to_string(), "/health", Duration::from_millis(300))
+        .is_ok_and(|answer| answer.contains("\"max_sessions\""))
 }
 
-/// Prints one line when everything that is coming has come.
-async fn tell_readiness(registry: Arc<Registry>, started: Clock) {
-    let mut parts = Vec::new();
+/// Prints a line. A reader that went away is no reason to stop serving.
+fn say(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// Prints, when everything that is coming has come, what serves in one line, and what a conversation lacks in one each.
+async fn tell_readiness(registry: Arc<Registry>, voice: Option<String>, started: Clock) {
+    let (mut parts, mut lacking) = (Vec::new(), Vec::new());
     for kind in BackendKind::ALL {
         let mut slot = registry.subscribe(kind);
         let Ok(settled) = slot.wait_for(|slot| !matches!(slot, Slot::Loading)).await else {
@@ -227,16 +218,31 @@ async fn tell_readiness(registry: Arc<Registry>, started: Clock) {
         };
         match &*settled {
             Slot::Ready(backend) => parts.push(format!("{kind} {}", backend.capabilities().name)),
-            Slot::Missing { reason } if kind != BackendKind::Turn => parts.push(format!("no {kind} ({reason})")),
-            Slot::Lost { reason, .. } => parts.push(format!("{kind} lost ({reason})")),
-            Slot::Missing { .. } | Slot::Loading => {}
+            Slot::Missing { .. } if kind == BackendKind::Turn => {}
+            Slot::Missing { by_choice: true, .. } => parts.push(format!("{kind} off")),
+            Slot::Missing { reason, .. } if kind == BackendKind::Llm => parts.push(format!("no {kind} ({reason})")),
+            Slot::Missing { reason, .. } | Slot::Lost { reason, .. } => lacking.push(format!("no {kind}: {reason}")),
+            Slot::Loading => {}
         }
     }
-    println!(
-        "ready after {:.2} s: {}",
+    let state = if lacking.is_empty() { "ready" } else { "NOT ready" };
+    say(&format!(
+        "{state} after {:.2} s: {}",
         started.now().since(Time::ZERO).as_secs_f64(),
         parts.join(", ")
-    );
+    ));
+    for line in lacking {
+        say(&line);
+    }
+    if let (Some(voice), Some(speaker)) = (voice, registry.lease(BackendKind::Tts)) {
+        let voices = &speaker.capabilities().voices;
+        if !voices.is_empty() && !voices.contains(&voice) {
+            say(&format!(
+                "tts.voice = {voice:?}: there is no such voice; there are {}",
+                voices.join(", ")
+            ));
+        }
+    }
 }
 
 async fn wait_for_signal() -> &'static str {
@@ -250,11 +256,17 @@ async fn wait_for_signal() -> &'static str {
 
 fn start_log(config: &Config) {
     let level = config.log.level.word();
-    let filter = tracing_subscriber::EnvFilter::new(format!("repartee={level},warn"));
+    // "off" is off for what the engine stands on, too.
+    let filter = match config.log.level {
+        LogLevel::Off => level.to_owned(),
+        LogLevel::Error => format!("repartee={level},error"),
+        _ => format!("repartee={level},warn"),
+    };
+    let filter = tracing_subscriber::EnvFilter::new(filter);
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
     match config.log.format {
         LogFormat::Text => log.with_target(false).init(),
         LogFormat::Json => log.json().init(),

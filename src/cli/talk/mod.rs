@@ -8,7 +8,7 @@ mod show;
 mod stream;
 pub mod waterfall;
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -150,6 +150,23 @@ fn rates_of(codec: Codec) -> String {
 async fn talk(arguments: &TalkArguments) -> Result<ExitCode, Failure> {
     let format = format(arguments)?;
     // What can be wrong here is found before anything is started.
+    if arguments.text.as_deref().is_some_and(|text| text.trim().is_empty()) {
+        return Err(Failure("there is nothing to speak: --text is empty".to_owned()));
+    }
+    if let Some(path) = &arguments.out {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if folder.is_some_and(|folder| !folder.is_dir()) || path.is_dir() {
+            return Err(Failure(format!(
+                "can't write {}: {}",
+                path.display(),
+                if path.is_dir() {
+                    "it is a folder"
+                } else {
+                    "its folder isn't there"
+                }
+            )));
+        }
+    }
     let recording = match &arguments.file {
         Some(path) => Some(read_recording(path, format.rate.hertz())?),
         None => None,
@@ -202,7 +219,8 @@ fn conclude(arguments: &TalkArguments, format: AudioFormat, outcome: &Outcome, s
             reply_wav: arguments.out.as_deref(),
         };
         let text = serde_json::to_string(&summary).expect("a summary has no map keys but strings");
-        println!("{text}");
+        // What can't be written (a reader that went away) is left unwritten.
+        let _ = writeln!(std::io::stdout(), "{text}");
     } else {
         show.end(
             &outcome.conversation,

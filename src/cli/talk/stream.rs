@@ -82,7 +82,7 @@ pub(super) async fn converse(
     let mut inbound = Inbound::new(media_format, format.payload_type(), None, media_format.rate)?;
 
     let frame = (format.rate.hertz() * FRAME_MS / 1_000) as usize;
-    let (mut samples, mut live, silent) = match source {
+    let (mut samples, mut live, mut silent) = match source {
         Source::Samples(samples) => (samples, None, true),
         Source::Live(receiver) => (Vec::new(), Some(receiver), false),
         Source::Request(request) => {
@@ -127,6 +127,15 @@ pub(super) async fn converse(
                 outcome.samples_sent += pcm.len();
                 frames += 1;
                 sender.audio(Bytes::copy_from_slice(&payload)).await?;
+                last_event = clock.now();
+            }
+            _ = tokio::signal::ctrl_c(), if live.is_some() => {
+                // The microphone is off; silence goes on, so that the turn ends and its reply is heard. Again: at once.
+                if silent {
+                    return Err(Failure("interrupted".to_owned()));
+                }
+                (live, silent) = (None, true);
+                ticks.reset();
                 last_event = clock.now();
             }
             incoming = receiver.next() => match incoming {

@@ -28,12 +28,15 @@ const RESTART: Duration = Duration::from_millis(300);
 /// When to ask a busy worker again.
 const BUSY: Duration = Duration::from_millis(250);
 
-/// The backend that a worker is, once it's ready; `None` for jobs that no worker does yet.
+/// The backend that a worker is, once it's ready; `None` for jobs that no worker does yet. A synthesiser speaks at
+/// `speed_per_mille` thousandths of its voices' own speed.
 #[must_use]
-pub fn backend(job: Job, link: &Arc<Link>) -> Option<Backend> {
+pub fn backend(job: Job, link: &Arc<Link>, speed_per_mille: u16) -> Option<Backend> {
     match job {
         Job::Stt => Some(Backend::Stt(Arc::new(WorkerStt::new(Arc::clone(link))?))),
-        Job::Tts => Some(Backend::Tts(Arc::new(WorkerTts::new(Arc::clone(link))?))),
+        Job::Tts => Some(Backend::Tts(Arc::new(
+            WorkerTts::new(Arc::clone(link))?.at_speed(speed_per_mille),
+        ))),
         Job::Llm => Some(Backend::Llm(Arc::new(WorkerLlm::new(Arc::clone(link))?))),
         Job::Vad | Job::Turn => None,
     }

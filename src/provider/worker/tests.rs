@@ -25,7 +25,7 @@ async fn ready(name: &str, job: Job, model: &str) -> Option<(Worker, Backend)> {
     };
     let worker = Worker::start(Specification::new(name, program, job, model), || Generation::new(1));
     match worker.ready().await {
-        Ok(link) => Some((worker, backend(job, &link).expect("a job that workers do"))),
+        Ok(link) => Some((worker, backend(job, &link, 1_000).expect("a job that workers do"))),
         Err(reason) => {
             println!("skipped: {reason}");
             None

@@ -16,6 +16,8 @@ use crate::time::{SESSION_RATE, Samples};
 pub struct WorkerTts {
     link: Arc<Link>,
     capabilities: Capabilities,
+    /// In thousandths of the voice's own speed; absent: just that.
+    speed_per_mille: Option<u16>,
 }
 
 impl WorkerTts {
@@ -23,7 +25,19 @@ impl WorkerTts {
     #[must_use]
     pub fn new(link: Arc<Link>) -> Option<Self> {
         let capabilities = capabilities(BackendKind::Tts, &link)?;
-        Some(Self { link, capabilities })
+        Some(Self {
+            link,
+            capabilities,
+            speed_per_mille: None,
+        })
+    }
+
+    /// The same, speaking at another speed, in thousandths of the voice's own. A worker does what it can of it.
+    #[must_use]
+    pub const fn at_speed(mut self, per_mille: u16) -> Self {
+        // The voice's own speed needs no word: a worker that knows no speeds serves it all the same.
+        self.speed_per_mille = if per_mille == 1_000 { None } else { Some(per_mille) };
+        self
     }
 }
 
@@ -56,7 +70,7 @@ impl TtsBackend for WorkerTts {
         let params = TtsParams {
             voice: request.voice,
             language: request.language,
-            speed: None,
+            speed: self.speed_per_mille.map(|per_mille| f32::from(per_mille) / 1_000.0),
             marks: true,
         };
         let mut stream = self

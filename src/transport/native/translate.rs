@@ -288,7 +288,7 @@ fn backends_of(settings: &Settings, registry: &Registry) -> Vec<native::Backend>
                     Slot::Loading => return None,
                     // Turns end without a turn model too: that there is none is no news.
                     Slot::Missing { .. } if kind == BackendKind::Turn => return None,
-                    Slot::Missing { reason } => call::BackendState::Missing { reason },
+                    Slot::Missing { reason, .. } => call::BackendState::Missing { reason },
                     Slot::Lost { generation, reason } => call::BackendState::Lost { generation, reason },
                     Slot::Ready(backend) => {
                         let capabilities = backend.capabilities();

@@ -89,7 +89,11 @@ pub(crate) fn resolve(request: &Load, root: &Models) -> Result<Model, LoadFailed
                 .get("language")
                 .and_then(|value| value.as_str())
                 .unwrap_or("en-US");
-            let folder = root.resolve(path)?;
+            // Whoever wrote this meant a name, more often than not.
+            let folder = root.resolve(path).map_err(|failed| LoadFailed {
+                reason: format!("there is no such model; by name there are {ACCURATE} and {FAST}"),
+                ..failed
+            })?;
             acoustic_files(&folder, path)?;
             (
                 folder,
