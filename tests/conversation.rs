@@ -614,7 +614,7 @@ async fn settings_hold_from_when_they_are_changed() {
 #[tokio::test]
 async fn nobody_is_listened_for_where_the_client_finds_turns() {
     let server = TestServer::start().await;
-    let client = Client::open(server.address).await;
+    let mut client = Client::open(server.address).await;
     client.microphone(true).await;
     let vad = server.fakes.vad.control();
     eventually("a detector listens", LIMIT, || vad.counts().live() == 1).await;
