@@ -612,6 +612,18 @@ async fn settings_hold_from_when_they_are_changed() {
 }
 
 #[tokio::test]
+async fn a_turn_ends_when_its_audio_stops_in_the_middle_of_a_word() {
+    let server = TestServer::start().await;
+    let mut client = Client::open(server.address).await;
+    for message in messages(&client.format, &tone(16_000, 1_000)) {
+        client.raw(message).await;
+    }
+    let transcript = client.final_transcript().await;
+    assert!(!transcript.text.expose().is_empty());
+    assert_eq!(client.response_done().await.status, ResponseStatus::Completed);
+}
+
+#[tokio::test]
 async fn nobody_is_listened_for_where_the_client_finds_turns() {
     let server = TestServer::start().await;
     let mut client = Client::open(server.address).await;

@@ -151,7 +151,11 @@ fn tts_worker_lost_between_two_clauses() {
 #[test]
 fn a_worker_that_takes_longer_than_a_retry_costs_one_try() {
     // The first clause is being made when the synthesiser dies, and it is away for longer than a failed request waits.
-    let timeline = long_reply().lose(2_740, BackendKind::Tts, 900).until(14_000).run().to_string();
+    let timeline = long_reply()
+        .lose(2_740, BackendKind::Tts, 900)
+        .until(14_000)
+        .run()
+        .to_string();
     assert!(timeline.contains("Completed, heard"), "{timeline}");
     assert!(!timeline.contains("goes on as text"), "{timeline}");
     // The recogniser dies twice in one utterance.
@@ -160,7 +164,8 @@ fn a_worker_that_takes_longer_than_a_retry_costs_one_try() {
         .lose(900, BackendKind::Stt, 900)
         .lose(3_000, BackendKind::Stt, 900)
         .until(14_000)
-        .run().to_string();
+        .run()
+        .to_string();
     assert!(
         timeline.contains("final \"I would like a cup of tea please and a piece of cake\""),
         "{timeline}"

@@ -127,6 +127,7 @@ enum Timer {
     Drain,
     Idle,
     Endpoint,
+    Stalled,
     Eager,
     Raise,
     Segment(TranscriptionId),
@@ -379,6 +380,9 @@ impl Session {
         if let Some(at) = self.endpoint_at() {
             visit(at, Timer::Endpoint);
         }
+        if let Some(at) = self.stalled_at() {
+            visit(at, Timer::Stalled);
+        }
         if let Some(at) = self.eager_at() {
             visit(at, Timer::Eager);
         }
@@ -434,6 +438,7 @@ impl Session {
             Timer::Drain => self.handle_call(CallEvent::Deadline),
             Timer::Idle => self.handle_call(CallEvent::Idle),
             Timer::Endpoint => self.end_turn(false),
+            Timer::Stalled => self.pause_turn(),
             Timer::Eager => self.prepare_eagerly(),
             Timer::Raise => self.decide_interruption(),
             Timer::Segment(id) => self.segment_timed_out(id),
