@@ -149,6 +149,30 @@ fn tts_worker_lost_between_two_clauses() {
 }
 
 #[test]
+fn a_worker_that_takes_longer_than_a_retry_costs_one_try() {
+    // The first clause is being made when the synthesiser dies, and it is away for longer than a failed request waits.
+    let timeline = long_reply()
+        .lose(2_740, BackendKind::Tts, 900)
+        .until(14_000)
+        .run()
+        .to_string();
+    assert!(timeline.contains("Completed, heard"), "{timeline}");
+    assert!(!timeline.contains("goes on as text"), "{timeline}");
+    // The recogniser dies twice in one utterance.
+    let timeline = call()
+        .user(300, "I would like a cup of tea please and a piece of cake", 4_000)
+        .lose(900, BackendKind::Stt, 900)
+        .lose(3_000, BackendKind::Stt, 900)
+        .until(14_000)
+        .run()
+        .to_string();
+    assert!(
+        timeline.contains("final \"I would like a cup of tea please and a piece of cake\""),
+        "{timeline}"
+    );
+}
+
+#[test]
 fn tts_worker_lost_while_it_is_heard() {
     let timeline = long_reply()
         .latencies(Latencies {

@@ -161,7 +161,12 @@ impl Driver {
                     backend: None,
                 });
             }
-            Action::Release { kind } => self.leases.retain(|lease| lease.kind != kind),
+            Action::Release { kind } => {
+                self.leases.retain(|lease| lease.kind != kind);
+                if kind == BackendKind::Vad {
+                    self.vad = None;
+                }
+            }
             Action::Transcribe {
                 id,
                 from,

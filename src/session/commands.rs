@@ -421,8 +421,10 @@ impl Session {
             (BackendKind::Vad, BackendState::Missing { .. }) => {
                 self.tell_missing(BackendKind::Vad);
             }
-            (BackendKind::Vad | BackendKind::Turn, _)
-            | (BackendKind::Stt | BackendKind::Llm | BackendKind::Tts, BackendState::Lost { .. }) => {}
+            (BackendKind::Stt, BackendState::Lost { .. }) => self.recogniser_lost(),
+            (BackendKind::Llm, BackendState::Lost { .. }) => self.model_lost(),
+            (BackendKind::Tts, BackendState::Lost { .. }) => self.synthesiser_lost(),
+            (BackendKind::Vad | BackendKind::Turn, _) => {}
         }
     }
 }

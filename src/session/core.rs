@@ -127,6 +127,7 @@ enum Timer {
     Drain,
     Idle,
     Endpoint,
+    Stalled,
     Eager,
     Raise,
     Segment(TranscriptionId),
@@ -264,10 +265,12 @@ impl Session {
         self.counts.stale += 1;
     }
 
-    /// When a request that failed is repeated: not before the backend wants it, and not together with everybody else.
+    /// When a request that failed is repeated: not before the backend wants it (within reason), and not together with
+    /// everybody else.
     pub(super) fn not_before(&mut self, retry_after_ms: u32) -> Time {
         let spread = self.random.below(RETRY_SPREAD_MS * 1_000);
-        self.now + Duration::from_millis(retry_after_ms.into()) + Duration::from_micros(spread)
+        let wanted = Duration::from_millis(retry_after_ms.into()).min(LOST_WAIT);
+        self.now + wanted + Duration::from_micros(spread)
     }
 
     pub(super) fn status(&self) -> Status {
@@ -377,6 +380,9 @@ impl Session {
         if let Some(at) = self.endpoint_at() {
             visit(at, Timer::Endpoint);
         }
+        if let Some(at) = self.stalled_at() {
+            visit(at, Timer::Stalled);
+        }
         if let Some(at) = self.eager_at() {
             visit(at, Timer::Eager);
         }
@@ -432,6 +438,7 @@ impl Session {
             Timer::Drain => self.handle_call(CallEvent::Deadline),
             Timer::Idle => self.handle_call(CallEvent::Idle),
             Timer::Endpoint => self.end_turn(false),
+            Timer::Stalled => self.pause_turn(),
             Timer::Eager => self.prepare_eagerly(),
             Timer::Raise => self.decide_interruption(),
             Timer::Segment(id) => self.segment_timed_out(id),

@@ -216,6 +216,21 @@ impl Session {
         }
     }
 
+    /// When speech has stopped in the middle, because nothing comes any more or nobody judges it: a microphone that was
+    /// switched off, a phone that sends no silence, a detector that is gone. It is silence then, as in a pause.
+    pub(super) fn stalled_at(&self) -> Option<Time> {
+        let Turn::Speaking { open } = &self.turn else {
+            return None;
+        };
+        (open.detection == TurnDetection::Server)
+            .then(|| open.spoke_until + Duration::from_millis(open.endpointing.max_silence_ms.into()))
+    }
+
+    /// The user has fallen silent.
+    pub(super) fn pause_turn(&mut self) {
+        self.turn.handle(TurnEvent::Silence);
+    }
+
     /// The open turn is over: by silence, or because the client says so.
     pub(super) fn end_turn(&mut self, by_client: bool) {
         let received = self.clock.received;

@@ -44,6 +44,8 @@ pub(crate) struct Segment {
     pub(crate) stable: u32,
     /// How often it was tried again.
     pub(crate) retries: u8,
+    /// It is not to be asked for before this instant.
+    pub(crate) not_before: Time,
     /// The recogniser that was loaded when it was asked for.
     pub(crate) generation: Option<Generation>,
     /// What it is waiting for.
@@ -230,6 +232,7 @@ mod tests {
             text: Pii::default(),
             stable: 0,
             retries: 0,
+            not_before: Time::ZERO,
             generation: None,
             state: SegmentState::Running,
         }

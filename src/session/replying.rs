@@ -382,6 +382,21 @@ impl Session {
         }
     }
 
+    /// The language model is gone. What was to be asked again later waits until there is one: asking nobody would cost one
+    /// more of its tries. What it is being asked fails by itself.
+    pub(super) fn model_lost(&mut self) {
+        let timeout = Duration::from_millis(self.settings.limits.llm_first_token_timeout_ms.into());
+        let now = self.now;
+        let Some(reply) = &mut self.reply else { return };
+        // An answer is waited for from when it is asked for: that is still to come.
+        if let Generating::Running { id, deadline } = reply.generating
+            && deadline > now + timeout
+        {
+            reply.generating = Generating::Waiting { until: now + LOST_WAIT };
+            self.act(Action::CancelGeneration { id });
+        }
+    }
+
     /// Does what the live reply is ready for; whether anything was done.
     pub(super) fn advance_reply(&mut self) -> bool {
         let Some(reply) = &self.reply else { return false };
@@ -606,6 +621,26 @@ impl Session {
             self.synthesize(&mut reply, clause, true, not_before);
         }
         self.reply = Some(reply);
+    }
+
+    /// The synthesiser is gone. A clause that was to be made again later waits until there is one: asking nobody would cost
+    /// its last try. One that is being made fails by itself.
+    pub(super) fn synthesiser_lost(&mut self) {
+        let timeout = Duration::from_millis(self.settings.limits.tts_first_audio_timeout_ms.into());
+        let now = self.now;
+        let Some(reply) = &mut self.reply else { return };
+        if let Synthesizing::Running {
+            id, clause, deadline, ..
+        } = &reply.synthesizing
+            && *deadline > now + timeout
+        {
+            let (id, clause) = (*id, clause.clone());
+            reply.synthesizing = Synthesizing::Waiting {
+                clause,
+                until: now + LOST_WAIT,
+            };
+            self.act(Action::CancelSynthesis { id });
+        }
     }
 
     /// None is coming: what waited for it goes on as text.

@@ -62,6 +62,7 @@ impl Session {
             text: Pii::default(),
             stable: 0,
             retries: 0,
+            not_before: now,
             generation,
             state,
         });
@@ -195,6 +196,7 @@ impl Session {
     fn segment_failed(&mut self, id: TranscriptionId, failure: &StageFailure) {
         let max_retries = self.settings.limits.max_retries;
         let (lost, now) = (self.leases.is_away(BackendKind::Stt), self.now);
+        let not_before = self.not_before(failure.retry_after_ms);
         let Some((_, recognition)) = self.recognition(id) else {
             return;
         };
@@ -203,10 +205,11 @@ impl Session {
         };
         if failure.retry && segment.retries < max_retries {
             segment.retries += 1;
+            segment.not_before = not_before;
             if lost {
                 segment.state = SegmentState::Waiting { until: now + LOST_WAIT };
             } else {
-                self.repeat_segment(id, failure.retry_after_ms);
+                self.repeat_segment(id, not_before);
             }
             return;
         }
@@ -231,8 +234,7 @@ impl Session {
     }
 
     /// Asks again for a segment, under a new id, from its first sample.
-    fn repeat_segment(&mut self, id: TranscriptionId, retry_after_ms: u32) {
-        let not_before = self.not_before(retry_after_ms);
+    fn repeat_segment(&mut self, id: TranscriptionId, not_before: Time) {
         let timeout = Duration::from_millis(self.settings.limits.stt_final_timeout_ms.into());
         let generation = self.leases.generation(BackendKind::Stt);
         let new = self.ids.transcription;
@@ -246,6 +248,7 @@ impl Session {
         };
         segment.id = new;
         segment.state = SegmentState::Running;
+        segment.not_before = not_before;
         segment.generation = generation;
         let from = segment.from.max(kept_from);
         let end = segment.end;
@@ -304,23 +307,43 @@ impl Session {
         let generation = self.leases.generation(BackendKind::Stt);
         let open = self.turn.open().and_then(|open| open.recognition.as_ref());
         let ended = self.endings.iter().filter_map(|ending| ending.recognition.as_ref());
-        let again: Vec<(TranscriptionId, bool)> = ended
+        let again: Vec<(TranscriptionId, Time, bool)> = ended
             .map(|recognition| (recognition, was_lost))
             .chain(open.map(|recognition| (recognition, true)))
             .flat_map(|(recognition, change)| recognition.segments.iter().map(move |segment| (segment, change)))
             .filter_map(|(segment, change)| match segment.state {
-                SegmentState::Waiting { .. } => Some((segment.id, false)),
+                SegmentState::Waiting { .. } => Some((segment.id, segment.not_before, false)),
                 SegmentState::Running if change && segment.generation.is_some() && segment.generation != generation => {
-                    Some((segment.id, true))
+                    Some((segment.id, segment.not_before, true))
                 }
                 SegmentState::Running | SegmentState::Over => None,
             })
             .collect();
-        for (id, running) in again {
+        for (id, not_before, running) in again {
             if running {
                 self.act(Action::CancelTranscription { id });
             }
-            self.repeat_segment(id, 0);
+            // Each of the sessions that lost it was told another instant: they keep to it, or all would come at once.
+            let soonest = self.not_before(0);
+            self.repeat_segment(id, soonest.max(not_before));
+        }
+    }
+
+    /// The recogniser is gone. What was to be asked for again later waits until there is one: asking nobody would cost one
+    /// more of its tries. What is being recognised fails by itself.
+    pub(super) fn recogniser_lost(&mut self) {
+        let now = self.now;
+        let open = self.turn.open_mut().and_then(|open| open.recognition.as_mut());
+        let ended = self.endings.iter_mut().filter_map(|ending| ending.recognition.as_mut());
+        let mut waiting = Vec::new();
+        for segment in ended.chain(open).flat_map(|recognition| &mut recognition.segments) {
+            if segment.state == SegmentState::Running && segment.not_before > now {
+                segment.state = SegmentState::Waiting { until: now + LOST_WAIT };
+                waiting.push(segment.id);
+            }
+        }
+        for id in waiting {
+            self.act(Action::CancelTranscription { id });
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a client can ask for.
 
-use crate::support::{Client, TestServer, tone};
+use crate::support::client::messages;
+use crate::support::{Client, LIMIT, TestServer, eventually, tone};
 use crate::{LONG, private, say, typed};
 use repartee_protocol::native::{
     Bare, Cancel, CloseReason, Edit, Event, Request, ResponseStatus, Role as WireRole, Say,
@@ -170,6 +171,31 @@ async fn settings_hold_from_when_they_are_changed() {
     assert_eq!(done.text.expose(), "in writing please");
     client.listen_for(Duration::from_millis(100)).await;
     assert_eq!(client.frames.len(), frames);
+}
+
+#[tokio::test]
+async fn a_turn_ends_when_its_audio_stops_in_the_middle_of_a_word() {
+    let server = TestServer::start().await;
+    let mut client = Client::open(server.address).await;
+    for message in messages(&client.format, &tone(16_000, 1_000)) {
+        client.raw(message).await;
+    }
+    let transcript = client.final_transcript().await;
+    assert!(!transcript.text.expose().is_empty());
+    assert_eq!(client.response_done().await.status, ResponseStatus::Completed);
+}
+
+#[tokio::test]
+async fn nobody_is_listened_for_where_the_client_finds_turns() {
+    let server = TestServer::start().await;
+    let mut client = Client::open(server.address).await;
+    client.microphone(true).await;
+    let vad = server.fakes.vad.control();
+    eventually("a detector listens", LIMIT, || vad.counts().live() == 1).await;
+    client.text(r#"{"type":"update","turn_detection":"client"}"#).await;
+    eventually("none does", LIMIT, || vad.counts().live() == 0).await;
+    client.text(r#"{"type":"update","turn_detection":"server"}"#).await;
+    eventually("one does again", LIMIT, || vad.counts().live() == 1).await;
 }
 
 #[tokio::test]

@@ -259,14 +259,7 @@ impl World {
         self.timeline.note(self.now, "worker", &format!("{kind} dies"));
         self.lost.insert(kind);
         self.plan(self.now + lasting, Deed::Back(kind));
-        let generation = Generation::new(self.loads.get(&kind).copied().unwrap_or_default());
-        self.deliver(Input::Backend {
-            kind,
-            change: BackendChange::Lost {
-                generation,
-                reason: "the worker was killed".to_owned(),
-            },
-        });
+        // As a supervisor does it: who waits for an answer hears first, then everybody.
         match kind {
             BackendKind::Stt => {
                 for id in std::mem::take(&mut self.hearings).into_keys() {
@@ -291,6 +284,14 @@ impl World {
             }
             BackendKind::Vad | BackendKind::Turn => {}
         }
+        let generation = Generation::new(self.loads.get(&kind).copied().unwrap_or_default());
+        self.deliver(Input::Backend {
+            kind,
+            change: BackendChange::Lost {
+                generation,
+                reason: "the worker was killed".to_owned(),
+            },
+        });
     }
 
     fn fail_hearing(&mut self, id: TranscriptionId) {
