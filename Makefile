@@ -49,8 +49,9 @@ check: setup ## Format, lints, dependency rules, the walls between floors, gener
 fmt: ## Format everything
 	@cargo fmt --all
 
-bench: build ## The benchmarks and their report (docs/performance.md says how to read it)
-	@REPARTEE_WORKERS="$${REPARTEE_WORKERS:-$(TARGET)/release}" $(STEP) "benchmarks" cargo bench --locked -p repartee $(ARGS)
+bench: setup ## The benchmarks and their report (docs/performance.md says how to read it)
+	@cargo build --locked --profile bench $(WORKERS)
+	@TARGET="$(TARGET)" scripts/bench.sh $(ARGS)
 
 test-browser: setup ## The talk page in a headless Chromium, with a recording as its microphone
 	@TARGET="$(TARGET)" scripts/test-browser.sh

@@ -106,6 +106,8 @@ struct Results {
     barge_in: Vec<Measurement>,
     embedded: Vec<Measurement>,
     parts: Vec<Estimate>,
+    /// What the bench of the worker link said.
+    worker_link: Vec<String>,
     /// What was left out, and why.
     skipped: Vec<String>,
 }
@@ -151,6 +153,9 @@ fn report(arguments: &Arguments) -> Outcome<()> {
                 .skipped
                 .push("costs of the parts: no criterion bench was run before".to_owned());
         }
+        let said = fs::read_to_string(target_folder().join("worker-link.txt")).unwrap_or_default();
+        let lines = said.lines().filter(|line| line.starts_with("worker link"));
+        results.worker_link = lines.map(str::to_owned).collect();
     }
     let tables = tables(&results);
     for table in &tables {
@@ -467,29 +472,14 @@ fn costs(results: &Results) -> Table {
     let mut table = Table::new(
         "Cost of a call",
         "the caller speaks 40 % of the time and is answered; PCM at 16 kHz both ways; load and others in cores",
-        &[
-            "calls",
-            "detector",
-            "% of a core",
-            "of it engine",
-            "of it wire",
-            "KiB each",
-            "load",
-            "others",
-        ],
+        &["calls", "detector", "% of a core each", "KiB each", "load", "others"],
     );
     for one in results.latency.iter().chain(&results.cost) {
-        let thread = |name: &str| {
-            let share = one.server.get(name).copied().unwrap_or(0.0);
-            format!("{:.3}", share * 100.0 / one.sessions as f64)
-        };
         let silent = if one.loaded.replies == 0 { ", silent calls" } else { "" };
         table.row(vec![
             one.sessions.to_string(),
             format!("{}{silent}", one.detector),
             format!("{:.3}", one.percent_per_session()),
-            thread("engine"),
-            thread("wire"),
             format!("{:.0}", one.kilobytes_per_session()),
             format!("{:.2}", one.load),
             format!("{:.2}", one.others),
@@ -576,6 +566,10 @@ fn parts(results: &Results) -> Table {
         "medians of the criterion benches",
         &["part", "µs"],
     );
+    for line in &results.worker_link {
+        let (name, said) = line.rsplit_once(": ").unwrap_or((line, ""));
+        table.row(vec![name.to_owned(), said.to_owned()]);
+    }
     for part in &results.parts {
         table.row(vec![part.name.clone(), format!("{:.2}", part.nanos / 1e3)]);
     }

@@ -18,7 +18,7 @@ use repartee::time::{Samples, Time};
 use repartee::transport::native::NativeOptions;
 use repartee_protocol::native::{
     AudioFormat, Bare, Cancel, CloseReason, Codec, Digit, Dtmf, Edit, EndpointingUpdate, ErrorCode, Event, Framing,
-    Hello, Private, Request, ResponseStatus, Role as WireRole, Say, SettingsUpdate, Text, TurnDetection,
+    Hello, Private, Request, ResponseStatus, Role as WireRole, Say, SettingsUpdate, StagesUpdate, Text, TurnDetection,
 };
 use repartee_protocol::rtp::{DigitSender, RtpSender, payload_type};
 use support::client::messages;
@@ -905,6 +905,74 @@ async fn a_recogniser_that_dies_in_an_utterance_is_given_it_again() {
     );
     assert_eq!(client.response_done().await.status, ResponseStatus::Completed);
     assert!(stt.counts().failed >= 1);
+}
+
+#[tokio::test]
+async fn a_long_speech_is_committed_in_segments_without_losing_any_of_it() {
+    let server = TestServer::start().await;
+    let hello = Hello {
+        settings: Some(SettingsUpdate {
+            endpointing: Some(EndpointingUpdate {
+                hard_limit_ms: Some(2_000),
+                ..EndpointingUpdate::default()
+            }),
+            stages: Some(StagesUpdate {
+                llm: Some(false),
+                ..StagesUpdate::default()
+            }),
+            ..SettingsUpdate::default()
+        }),
+        ..Hello::default()
+    };
+    let mut client = Client::open_with(server.address, hello).await;
+    client.speak([silence(16_000, 400), tone(16_000, 7_000)].concat()).await;
+    // Each segment is transcribed by itself; the turn's text is that of all of them, one after the other.
+    let transcript = client.final_transcript().await;
+    let segments: Vec<u64> = transcript
+        .text
+        .expose()
+        .split(' ')
+        .filter_map(|word| word.parse().ok())
+        .collect();
+    assert!(segments.len() >= 3, "{segments:?}");
+    assert!(
+        segments.iter().all(|millis| *millis <= 2_100),
+        "none is longer than the limit: {segments:?}"
+    );
+    // Speech, the pre-roll before it and the silence after it; nothing twice.
+    let total: u64 = segments.iter().sum();
+    assert!((7_000..=8_400).contains(&total), "{segments:?}");
+    assert_eq!(client.status().await.dropped_ms.as_micros(), 0);
+}
+
+#[tokio::test]
+async fn many_who_lose_the_recogniser_at_once_all_get_their_words() {
+    let server = TestServer::start().await;
+    let mut clients = Vec::new();
+    for _ in 0..12 {
+        clients.push(Client::open(server.address).await);
+    }
+    for client in &mut clients {
+        client.speak(tone(16_000, 1_200)).await;
+    }
+    for client in &mut clients {
+        client
+            .until("an open turn", |event| {
+                matches!(event, Event::SpeechStarted(_)).then_some(())
+            })
+            .await;
+    }
+    let stt = server.fakes.stt.control();
+    eventually("they all are being listened to", LIMIT, || stt.counts().opened == 12).await;
+    stt.kill();
+    stt.revive();
+    for client in &mut clients {
+        let transcript = client.final_transcript().await;
+        let millis: u64 = transcript.text.expose().split(' ').nth(1).unwrap().parse().unwrap();
+        assert!((1_200..2_600).contains(&millis), "{millis} ms");
+    }
+    let counts = stt.counts();
+    assert_eq!((counts.failed, counts.live()), (12, 0), "{counts:?}");
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! `docs/dependencies.md` has a reason for every direct dependency: of the crates of the workspace, and of the browser tests.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't read the tree says where")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

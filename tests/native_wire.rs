@@ -597,3 +597,52 @@ async fn rates_and_codecs_as_promised() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_goodbye_reaches_a_client_that_is_still_talking() {
+    let server = TestServer::start().await;
+    for round in 0..5 {
+        let mut socket = Socket::open(server.address, HELLO).await;
+        socket.text(r#"{"type":"bye"}"#).await;
+        // What is on its way when the server closes must not cost the client what the server said last.
+        for _ in 0..50 {
+            if socket.inner.send(Message::Binary(vec![0; 640].into())).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let mut told = false;
+        let code = loop {
+            match socket.next().await {
+                Met::Event(Event::Closed(_)) => told = true,
+                Met::Event(_) | Met::Audio(_) => {}
+                Met::Closed(code) => break code,
+            }
+        };
+        assert!(told, "round {round}: `closed` is told");
+        assert_eq!(code, Some(1000), "round {round}");
+    }
+    nobody_is_left(&server).await;
+}
+
+#[tokio::test]
+async fn a_close_is_answered() {
+    let server = TestServer::start().await;
+    let mut socket = Socket::open(server.address, HELLO).await;
+    let goodbye = tokio_tungstenite::tungstenite::protocol::CloseFrame {
+        code: 1000.into(),
+        reason: "".into(),
+    };
+    socket.inner.send(Message::Close(Some(goodbye))).await.unwrap();
+    // Without the answer a browser reports 1006, a connection that broke.
+    loop {
+        match socket.next().await {
+            Met::Closed(code) => {
+                assert_eq!(code, Some(1000));
+                break;
+            }
+            Met::Event(_) | Met::Audio(_) => {}
+        }
+    }
+    nobody_is_left(&server).await;
+}

@@ -42,7 +42,7 @@ pub(crate) struct Measurement {
     pub(crate) busy: bool,
     pub(crate) seconds: f64,
     pub(crate) loaded: Loaded,
-    /// Share of a core by the server's threads, by name: `engine` drives sessions, `wire` serves connections.
+    /// Share of a core by the server's threads, by name: `session-0` and its like drive sessions and their wires.
     pub(crate) server: std::collections::BTreeMap<String, f64>,
     /// Share of a core of the load generator, and of everybody else on the machine.
     pub(crate) load: f64,
@@ -76,6 +76,7 @@ pub(crate) fn measure(scenario: &Scenario) -> Outcome<Measurement> {
             sessions: scenario.sessions,
             detector: scenario.detector,
             reply_ms: scenario.reply_ms,
+            audible: matches!(scenario.plan, Plan::BargeIn { .. }),
         },
     )?;
     let Listening { address } = server.hear()?;

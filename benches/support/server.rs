@@ -4,9 +4,8 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::serve::ListenerExt as _;
 use repartee::backend::Backend;
-use repartee::backend::fake::{ScriptedLlm, ScriptedStt, ScriptedTts, ScriptedVad};
+use repartee::backend::fake::{ScriptedLlm, ScriptedStt, ScriptedTts, ScriptedVad, Sound};
 use repartee::call::BackendKind;
 use repartee::engine::{Engine, EngineOptions};
 use repartee::id::Generation;
@@ -51,6 +50,8 @@ pub(crate) struct ServerOptions {
     pub(crate) detector: Detector,
     /// Length of each reply in milliseconds.
     pub(crate) reply_ms: usize,
+    /// Replies can be heard. Making a tone costs more than sending it, so where nobody listens they are silent.
+    pub(crate) audible: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -60,18 +61,13 @@ pub(crate) struct Listening {
 
 /// Serves until its standard input ends.
 pub(crate) fn run(options: &ServerOptions) -> Outcome<()> {
-    // Threads of the engine have no name of their own: they inherit that of the thread which starts them.
-    let (registry, sessions) = (registry(options)?, options.sessions);
-    let engine = std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
-        let options = EngineOptions {
-            max_sessions: sessions,
-            ..EngineOptions::default()
-        };
-        Engine::new(options, registry, Arc::new(Metrics::default()))
-    })?;
-    let engine = engine.join().map_err(|_| "the engine did not start")?;
+    let engine_options = EngineOptions {
+        max_sessions: options.sessions,
+        ..EngineOptions::default()
+    };
+    let engine = Engine::new(engine_options, registry(options)?, Arc::new(Metrics::default()));
     tokio::runtime::Builder::new_multi_thread()
-        .thread_name("wire")
+        .worker_threads(2)
         .enable_all()
         .build()?
         .block_on(serve(engine))
@@ -82,16 +78,13 @@ async fn serve(engine: Engine) -> Outcome<()> {
     role::say(&Listening {
         address: listener.local_addr()?.to_string(),
     })?;
-    let routes = native::routes(engine.clone(), NativeOptions::default()).merge(repartee::api::routes(engine));
-    let listener = listener.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    });
+    let routes = native::routes(engine.clone(), NativeOptions::default()).merge(repartee::api::routes(engine.clone()));
     let over = async {
         let mut nothing = [0; 16];
         while tokio::io::stdin().read(&mut nothing).await.is_ok_and(|count| count > 0) {}
     };
     tokio::select! {
-        result = async { axum::serve(listener, routes).await } => result?,
+        () = repartee::api::serve(listener, routes, engine, std::future::pending()) => {}
         () = over => {}
     }
     std::process::exit(0);
@@ -112,6 +105,11 @@ fn registry(options: &ServerOptions) -> Outcome<Arc<Registry>> {
     registry.install(Backend::Stt(Arc::new(stt)));
     registry.install(Backend::Llm(Arc::new(ScriptedLlm::fixed(&reply(options.reply_ms)))));
     let voice = ScriptedTts::default().millis_per_char(u32::try_from(MILLIS_PER_CHAR)?);
+    let voice = if options.audible {
+        voice
+    } else {
+        voice.sound(Sound::Silence)
+    };
     registry.install(Backend::Tts(Arc::new(voice)));
     registry.mark_missing(BackendKind::Turn, "not needed here".to_owned());
     Ok(registry)

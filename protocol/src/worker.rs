@@ -33,12 +33,17 @@
 //! 8. A worker whose link closes exits. An engine whose link closes fails every open stream at once.
 
 mod frame;
+mod load;
 mod message;
+mod open;
 
 pub use frame::{Decoder, Frame, FrameError, MAX_HEADER, MAX_PAYLOAD, TooLong, encode};
+pub use load::{Device, Hello, Job, Load, LoadFailed, ModelInfo, Ready, Voice};
 pub use message::{
-    Chat, ChatMessage, Credit, Device, Done, Failed, FinalText, Function, Grammar, Hello, Job, LlmParams, Load,
-    LoadFailed, Mark, Marks, MessageError, ModelInfo, Open, Params, Partial, Pong, Ready, Role, Score, StreamId,
-    SttParams, Text, ToEngine, ToWorker, Token, Tool, ToolCall, TtsParams, TurnParams, Usage, VERSION, VadParams,
-    Voice, code,
+    Credit, Done, Failed, FinalText, Mark, Marks, MessageError, Partial, Pong, Score, StreamId, Text, ToEngine,
+    ToWorker, Token, ToolCall, Usage, VERSION, code,
+};
+pub use open::{
+    Chat, ChatMessage, Function, Grammar, LlmParams, Open, Params, Role, SttParams, Tool, TtsParams, TurnParams,
+    VadParams,
 };

@@ -1,5 +1,6 @@
 //! HTTP: is it alive, is it ready, what does it count, and the talk page.
 
+mod listener;
 mod page;
 
 use axum::Json;
@@ -10,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
 
+pub use self::listener::serve;
 use crate::call::BackendKind;
 use crate::engine::Engine;
 use crate::registry::Slot;

@@ -19,7 +19,7 @@ use super::playout::Player;
 use super::recording::Recorder;
 use super::ring::AudioRing;
 use super::wire::{INPUT_CAPACITY, Port};
-use crate::backend::{Backend, SttRequest, TtsEvent, TtsRequest, Vad};
+use crate::backend::{Backend, Push, SttRequest, TtsEvent, TtsRequest, Vad};
 use crate::call::{BackendKind, CloseReason, Event, LlmEvent, StageFailure, SttEvent};
 use crate::id::SynthesisId;
 use crate::metrics::Metrics;
@@ -409,7 +409,10 @@ impl Driver {
             }
         }
         self.scratch = scratch;
-        self.vad = Some(vad);
+        // What VAD said may have had the lease given back.
+        if self.leases.iter().any(|lease| lease.kind == BackendKind::Vad) {
+            self.vad = Some(vad);
+        }
     }
 
     fn poll_transcriptions(&mut self, context: &mut Context<'_>) -> bool {
@@ -437,9 +440,13 @@ impl Driver {
                 }
             }
             let job = &mut self.transcriptions[index];
-            job.feed(&self.ring, &mut self.scratch);
-            if let Some(event) = poll_running(&mut job.progress, context, |stream, context| stream.poll_event(context))
-            {
+            let pushed = job.feed(&self.ring, &mut self.scratch);
+            let event = poll_running(&mut job.progress, context, |stream, context| stream.poll_event(context));
+            if event.is_none() && pushed == Push::Full {
+                // Room that was made between the push and the poll woke nobody.
+                job.feed(&self.ring, &mut self.scratch);
+            }
+            if let Some(event) = event {
                 if !matches!(event, SttEvent::Partial { .. }) {
                     self.transcriptions.swap_remove(index);
                 }
@@ -663,3 +670,6 @@ impl Future for Driver {
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+mod tests;

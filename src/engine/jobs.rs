@@ -51,20 +51,25 @@ impl Transcription {
         self.next
     }
 
-    /// Hands over what the ring has for it, as far as the recogniser takes it.
-    pub(super) fn feed(&mut self, ring: &AudioRing, scratch: &mut Vec<i16>) {
+    /// Hands over what the ring has for it, as far as the recogniser takes it. After [`Push::Full`] there is more.
+    pub(super) fn feed(&mut self, ring: &AudioRing, scratch: &mut Vec<i16>) -> Push {
         let Progress::Running(stream) = &mut self.progress else {
-            return;
+            return Push::Taken;
         };
         let until = self.end.unwrap_or(ring.end()).min(ring.end());
+        // What the ring had to give up is not made up for with what lies behind the end.
+        self.next = self.next.max(ring.start());
         while self.next < until {
             let wanted = usize::try_from((until - self.next).count())
                 .unwrap_or(usize::MAX)
                 .min(PUSH_SAMPLES);
             scratch.clear();
             let from = ring.read(self.next, wanted, scratch);
-            if scratch.is_empty() || stream.push(scratch) == Push::Full {
+            if scratch.is_empty() {
                 break;
+            }
+            if stream.push(scratch) == Push::Full {
+                return Push::Full;
             }
             self.next = from + Samples::new(scratch.len() as u64);
         }
@@ -72,6 +77,7 @@ impl Transcription {
             self.finished = true;
             stream.finish();
         }
+        Push::Taken
     }
 }
 
@@ -121,5 +127,50 @@ pub(super) fn poll_running<Request, Stream, Event>(
             Poll::Pending => None,
         },
         Progress::Waiting(..) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::call::SttEvent;
+
+    /// Remembers what it was pushed.
+    struct Kept(Arc<Mutex<Vec<i16>>>);
+
+    impl SttStream for Kept {
+        fn push(&mut self, pcm: &[i16]) -> Push {
+            self.0.lock().unwrap().extend_from_slice(pcm);
+            Push::Taken
+        }
+
+        fn finish(&mut self) {}
+
+        fn poll_event(&mut self, _context: &mut Context<'_>) -> Poll<SttEvent> {
+            Poll::Pending
+        }
+    }
+
+    #[test]
+    fn nothing_behind_the_end_is_heard_in_place_of_what_was_given_up() {
+        let mut ring = AudioRing::new(Samples::new(100));
+        let audio: Vec<i16> = (0..250).collect();
+        ring.push(&audio);
+        let pushed = Arc::new(Mutex::new(Vec::new()));
+        for (end, expected) in [(200, &audio[150..200]), (120, &[])] {
+            let mut job = Transcription::new(
+                TranscriptionId::new(1),
+                SttRequest::default(),
+                Samples::new(10),
+                Time::ZERO,
+            );
+            job.progress = Progress::Running(Box::new(Kept(Arc::clone(&pushed))));
+            job.finish(Samples::new(end));
+            job.feed(&ring, &mut Vec::new());
+            assert!(job.finished);
+            assert_eq!(std::mem::take(&mut *pushed.lock().unwrap()), expected);
+        }
     }
 }

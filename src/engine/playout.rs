@@ -13,10 +13,19 @@ const FRAME: Duration = Duration::from_millis(FRAME_MS as u64);
 /// Between two reports of what has been heard: ten frames. Reports cost a step of the core each.
 const FRAMES_PER_REPORT: u64 = 10;
 
-/// A synthesiser's rate that can't be played.
+/// Seconds of audio that a clause of at most 120 characters may have. A synthesiser that gives more never ends.
+const LONGEST_CLAUSE: u64 = 120;
+
+/// Why a synthesiser's audio can't be played.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("audio at {0} Hz can't be played: 8000, 16000, 24000 and 48000 Hz can")]
-pub(super) struct UnplayableRate(u32);
+pub(super) enum Unplayable {
+    /// Nothing of it is taken.
+    #[error("audio at {0} Hz can't be played: 8000, 16000, 24000 and 48000 Hz can")]
+    Rate(u32),
+    /// What came before is kept.
+    #[error("it gave more than {LONGEST_CLAUSE} s of audio for one clause")]
+    TooLong,
+}
 
 /// The audio of one clause, at the wire's rate.
 #[derive(Debug)]
@@ -165,8 +174,12 @@ impl Player {
     }
 
     /// Audio of a clause has come. Answers how much of the clause lies ready or was played, all together.
-    pub(super) fn audio(&mut self, id: SynthesisId, pcm: &[i16], rate: u32) -> Result<Samples, UnplayableRate> {
-        let from = SampleRate::from_hz(rate).map_err(|_| UnplayableRate(rate))?;
+    pub(super) fn audio(&mut self, id: SynthesisId, pcm: &[i16], rate: u32) -> Result<Samples, Unplayable> {
+        let from = SampleRate::from_hz(rate).map_err(|_| Unplayable::Rate(rate))?;
+        let most = LONGEST_CLAUSE * u64::from(self.rate.hz());
+        if self.clause(id).is_some_and(|clause| clause.made > most) {
+            return Err(Unplayable::TooLong);
+        }
         let (to, mut spare, mut scratch) = (self.rate, self.spare.take(), std::mem::take(&mut self.scratch));
         let mut made = 0;
         if let Some(clause) = self.clause(id) {
@@ -177,7 +190,7 @@ impl Player {
                         resampler.reset();
                         Ok(resampler)
                     }
-                    _ => Resampler::new(from, to).map_err(|_| UnplayableRate(rate)),
+                    _ => Resampler::new(from, to).map_err(|_| Unplayable::Rate(rate)),
                 },
             };
             let mut resampler = fresh?;
@@ -224,6 +237,8 @@ impl Player {
     /// Plays `response` from now on.
     pub(super) fn play(&mut self, response: ResponseId, now: Time) {
         self.playing = Some(response);
+        // The gain of the reply before it ended with that.
+        self.ramp_from = self.gain;
         if !self.pacer.is_running() {
             self.pacer.start(now);
         }
@@ -560,6 +575,35 @@ mod tests {
     }
 
     #[test]
+    fn a_reply_does_not_begin_at_the_volume_at_which_the_one_before_it_was_stopped() {
+        let mut stage = Stage::new();
+        stage.clause(1, 100, 1_000);
+        stage.player.play(RESPONSE, at(0));
+        stage.player.set_gain(250);
+        stage.run(0, 50);
+        stage.player.stop(RESPONSE, at(50));
+        stage.player.set_gain(1_000);
+        stage.heard.clear();
+        stage.clause(2, 100, 1_000);
+        stage.player.play(RESPONSE, at(60));
+        stage.run(60, 100);
+        assert_eq!(stage.heard[..320], [1_000; 320]);
+    }
+
+    #[test]
+    fn a_synthesiser_that_never_ends_is_cut_off() {
+        let mut player = Player::new(SampleRate::Hz8000);
+        let id = SynthesisId::new(1);
+        player.begin(id, RESPONSE);
+        let second = [0; 16_000];
+        let taken = (0..1_000)
+            .take_while(|_| player.audio(id, &second, 16_000).is_ok())
+            .count();
+        assert_eq!(taken, 121);
+        assert_eq!(player.audio(id, &second, 16_000), Err(Unplayable::TooLong));
+    }
+
+    #[test]
     fn other_rates_are_converted_and_counted_at_the_session_rate() {
         let (_call, mut port) = connect(SessionId::new(1), Clock::start(), Arc::new(Place(None)));
         let mut player = Player::new(SampleRate::Hz48000);
@@ -568,7 +612,7 @@ mod tests {
         player.audio(id, &[0; 8_000], 8_000).unwrap();
         let length = player.done(id).as_millis();
         assert!((995..=1_020).contains(&length), "{length} ms of one second");
-        assert_eq!(player.audio(id, &[0; 10], 11_025), Err(UnplayableRate(11_025)));
+        assert_eq!(player.audio(id, &[0; 10], 11_025), Err(Unplayable::Rate(11_025)));
         player.finish(RESPONSE);
         player.play(RESPONSE, at(0));
         let mut events = Vec::new();

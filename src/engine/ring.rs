@@ -26,6 +26,11 @@ impl AudioRing {
         }
     }
 
+    /// The oldest sample.
+    pub(super) fn start(&self) -> Samples {
+        self.start
+    }
+
     /// The sample after the newest.
     pub(super) fn end(&self) -> Samples {
         self.start + Samples::new(self.samples.len() as u64)

@@ -20,8 +20,9 @@ use crate::time::Time;
 pub const FRAME_MS: u32 = 20;
 /// Samples of such a frame at 48 kHz, the highest rate.
 const LARGEST_FRAME: usize = 960;
-/// Samples that may wait between a wire and its session: two seconds at the session's rate.
-pub(super) const INPUT_CAPACITY: usize = 32_000;
+/// Samples that may wait between a wire and its session: half a second at the session's rate. The wire waits for room, so
+/// nothing is lost where more comes at once; each second of it would cost every session 32 kB.
+pub(super) const INPUT_CAPACITY: usize = 8_000;
 /// Frames that may wait between a session and its wire: a tenth of a second and some.
 const OUTPUT_CAPACITY: usize = 8;
 /// Commands that may wait.

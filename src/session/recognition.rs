@@ -163,6 +163,9 @@ impl Recognition {
         {
             joined(self.settled.expose_mut(), segment.text.expose());
         }
+        // A turn may go on for hours; of its words no more is kept than is told.
+        let kept = truncated(self.settled.expose(), max_chars as usize).len();
+        self.settled.expose_mut().truncate(kept);
         self.refresh(now);
     }
 
@@ -300,5 +303,11 @@ mod tests {
         words.guess(TranscriptionId::new(1), &Pii::from("ääääääää"), 99, Time::ZERO);
         assert_eq!(words.text(), "äääää");
         assert_eq!(words.stable_chars, 5);
+        for id in 1..100 {
+            words.settle(TranscriptionId::new(id), Some(&Pii::from("ööö")), Time::ZERO);
+            words.segments.push_back(segment(id + 1));
+        }
+        assert_eq!(words.text(), "ööö ö");
+        assert_eq!(words.settled.expose(), "ööö ö");
     }
 }

@@ -111,9 +111,11 @@ impl Process {
         self.last_words(status).await
     }
 
-    async fn last_words(self, status: io::Result<std::process::ExitStatus>) -> String {
+    async fn last_words(mut self, status: io::Result<std::process::ExitStatus>) -> String {
         // What the process started may hold its standard error open.
-        let _ = timeout(LAST_WORDS, self.reading).await;
+        if timeout(LAST_WORDS, &mut self.reading).await.is_err() {
+            self.reading.abort();
+        }
         let how = status.map_or_else(
             |error| format!("it ended unseen ({error})"),
             |status| format!("it ended with {status}"),

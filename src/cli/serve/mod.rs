@@ -10,7 +10,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt as _;
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -56,7 +55,7 @@ pub(super) fn run(arguments: &ServeArguments) -> Result<ExitCode, Failure> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    // Wires, workers' links and HTTP: two threads carry thousands of sessions' messages; sessions have their own.
+    // Workers' links: two threads carry the messages of thousands of sessions. Sessions and their wires have their own.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -144,20 +143,10 @@ async fn start(loaded: &Loaded) -> Result<(Server, Clock), Failure> {
     };
     let routes = crate::api::routes(engine.clone()).merge(native::routes(engine.clone(), native));
     let routes = networks::guard(routes, config.server.allowed_networks.clone());
-    let service = routes.into_make_service_with_connect_info::<SocketAddr>();
     let (stop_listening, stopped) = oneshot::channel();
-    let listener = listener.tap_io(|stream| {
-        // Frames are small and must not wait for one another.
-        let _ = stream.set_nodelay(true);
-    });
-    let listening = tokio::spawn(async move {
-        let serving = axum::serve(listener, service).with_graceful_shutdown(async {
-            let _ = stopped.await;
-        });
-        if let Err(error) = serving.await {
-            tracing::error!(%error, "the listener failed");
-        }
-    });
+    let listening = tokio::spawn(crate::api::serve(listener, routes, engine.clone(), async {
+        let _ = stopped.await;
+    }));
     let drain_within = Duration::from_millis(u64::from(config.server.drain_timeout_ms));
     Ok((
         Server {

@@ -29,6 +29,8 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// A client of which nothing was heard for so long, not even a pong, has vanished.
 const VANISHED: Duration = Duration::from_secs(65);
+/// The other side answers a close, or doesn't: it is not waited for longer than this.
+const LINGER: Duration = Duration::from_secs(2);
 /// Errors and replies that may wait for the writer.
 const NOTE_CAPACITY: usize = 32;
 
@@ -49,13 +51,18 @@ pub(super) async fn serve(socket: WebSocket, engine: Engine, options: Arc<Native
                 let reason = error.code.as_str();
                 let _ = sink.send(Message::text(Event::Error(*error).to_json())).await;
                 let _ = sink.send(close(code, reason)).await;
-                // The other side answers the close, or doesn't: it is not waited for longer than this.
-                while let Some(Ok(_)) = stream.next().await {}
             };
-            let _ = timeout(Duration::from_secs(2), farewell).await;
+            let _ = timeout(LINGER, farewell).await;
+            linger(&mut stream).await;
         }
-        Err(None) => {}
+        Err(None) => linger(&mut stream).await,
     }
+}
+
+/// Reads to the end, though nothing of it counts any more: whose close came first is only answered by reading on, and a socket
+/// that is closed over unread audio is reset, which may take with it what was said last.
+async fn linger(stream: &mut Stream) {
+    let _ = timeout(LINGER, async { while let Some(Ok(_)) = stream.next().await {} }).await;
 }
 
 fn close(code: u16, reason: &'static str) -> Message {
@@ -221,7 +228,7 @@ async fn run(opened: Opened, sink: Sink, stream: Stream, engine: &Engine, option
         updating: VecDeque::new(),
         asking: VecDeque::new(),
     };
-    let reader = Reader {
+    let mut reader = Reader {
         stream,
         audio: call.audio,
         commands: call.commands,
@@ -237,9 +244,19 @@ async fn run(opened: Opened, sink: Sink, stream: Stream, engine: &Engine, option
         limit: options.max_message_bytes,
     };
     // Whoever ends first ends both: what they hold of the call is dropped, and the session learns it.
-    tokio::select! {
-        how = writer.run(Event::Ready(Box::new(ready))) => tracing::debug!(%session, how, "connection over"),
-        () = reader.run() => tracing::debug!(%session, "client gone"),
+    let answers = tokio::select! {
+        Ended { how, answers } = writer.run(Event::Ready(Box::new(ready))) => {
+            tracing::debug!(%session, how, "connection over");
+            answers
+        }
+        () = reader.run() => {
+            tracing::debug!(%session, "client gone");
+            true
+        }
+    };
+    let mut stream = reader.end();
+    if answers {
+        linger(&mut stream).await;
     }
 }
 
@@ -262,12 +279,29 @@ struct Reader {
     limit: usize,
 }
 
-/// The other side is gone, or the call is over.
-struct Gone;
+/// Why there is nothing more to read.
+enum Gone {
+    /// The other side has closed, or vanished.
+    Client,
+    /// The session has ended. The writer says so.
+    Call,
+}
 
 impl Reader {
-    async fn run(mut self) {
-        while self.step().await.is_ok() {}
+    async fn run(&mut self) {
+        let gone = loop {
+            if let Err(gone) = self.step().await {
+                break gone;
+            }
+        };
+        if matches!(gone, Gone::Call) {
+            // A client speaks on while it is told that the call is over: nobody listens, but it shall hear it to the end.
+            while let Some(Ok(_)) = self.stream.next().await {}
+        }
+    }
+
+    /// Lets go of the call; what is left is the stream.
+    fn end(self) -> Stream {
         let stats = self.inbound.stats();
         for (reason, count) in [
             ("malformed", stats.malformed),
@@ -277,6 +311,7 @@ impl Reader {
         ] {
             self.metrics.media_dropped(reason, count);
         }
+        self.stream
     }
 
     async fn step(&mut self) -> Result<(), Gone> {
@@ -289,14 +324,14 @@ impl Reader {
                     Some(Ok(Message::Binary(payload))) => self.binary(&payload).await?,
                     Some(Ok(Message::Text(text))) => self.text(&text).await?,
                     Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                    Some(Ok(Message::Close(_))) | None => return Err(Gone),
+                    Some(Ok(Message::Close(_))) | None => return Err(Gone::Client),
                     Some(Err(error)) => {
                         if let Some(error) = too_large(&error, self.limit) {
                             let _ = self.notes.send(Note::Last(error)).await;
                             // The writer ends the connection once it has told.
                             std::future::pending::<()>().await;
                         }
-                        return Err(Gone);
+                        return Err(Gone::Client);
                     }
                 }
             }
@@ -329,19 +364,25 @@ impl Reader {
     /// Gives what was heard to the session.
     async fn hand_over(&mut self) -> Result<(), Gone> {
         if !self.heard.pcm.is_empty() {
-            self.audio.send(&self.heard.pcm).await.map_err(|_| Gone)?;
+            self.audio.send(&self.heard.pcm).await.map_err(|_| Gone::Call)?;
             self.heard.pcm.clear();
         }
         for key in self.heard.digits.drain(..) {
             if let Some(digit) = Digit::new(key) {
-                self.commands.send(Command::Dtmf { digit }).await.map_err(|_| Gone)?;
+                self.commands
+                    .send(Command::Dtmf { digit })
+                    .await
+                    .map_err(|_| Gone::Call)?;
             }
         }
         Ok(())
     }
 
     async fn tell(&mut self, event: Event) -> Result<(), Gone> {
-        self.notes.send(Note::Event(Box::new(event))).await.map_err(|_| Gone)
+        self.notes
+            .send(Note::Event(Box::new(event)))
+            .await
+            .map_err(|_| Gone::Call)
     }
 
     async fn text(&mut self, text: &str) -> Result<(), Gone> {
@@ -376,11 +417,11 @@ impl Reader {
                 None => return Ok(()),
             },
         };
-        self.commands.send(command).await.map_err(|_| Gone)
+        self.commands.send(command).await.map_err(|_| Gone::Call)
     }
 
     async fn note(&mut self, note: Note) -> Result<(), Gone> {
-        self.notes.send(note).await.map_err(|_| Gone)
+        self.notes.send(note).await.map_err(|_| Gone::Call)
     }
 }
 
@@ -402,9 +443,9 @@ struct Writer {
 
 impl Writer {
     /// Sends until the end, and tells how it ended.
-    async fn run(mut self, ready: Event) -> &'static str {
-        if self.send_event(&ready).await.is_err() {
-            return "gone";
+    async fn run(mut self, ready: Event) -> Ended {
+        if let Err(ended) = self.send_event(&ready).await {
+            return ended;
         }
         let mut ping = tokio::time::interval_at(self.clock.instant(self.clock.now() + PING_INTERVAL), PING_INTERVAL);
         let mut payload = Vec::with_capacity(2_048);
@@ -420,9 +461,8 @@ impl Writer {
                 Some(event) = self.events.recv() => self.send_call_event(event).await,
                 _ = ping.tick() => self.ping().await,
             };
-            match sent {
-                Ok(()) => {}
-                Err(Ended(how)) => return how,
+            if let Err(ended) = sent {
+                return ended;
             }
         }
     }
@@ -457,7 +497,7 @@ impl Writer {
                 let reason = error.code.as_str();
                 let _ = self.send_event(&Event::Error(*error)).await;
                 let _ = self.send(close(code, reason)).await;
-                Err(Ended(reason))
+                Err(Ended::told(reason))
             }
             None => Ok(()),
         }
@@ -487,7 +527,7 @@ impl Writer {
                 let reason = translate::close_reason(reason);
                 self.send_event(&Event::Closed(native::Closed { reason })).await?;
                 let _ = self.send(close(reason.close_code(), "closed")).await;
-                return Err(Ended("closed"));
+                return Err(Ended::told("closed"));
             }
             event => match translate::event(event) {
                 Some(event) => event,
@@ -505,13 +545,13 @@ impl Writer {
             }
             self.send_call_event(event).await?;
         }
-        Err(Ended("session over"))
+        Err(Ended::silently("session over"))
     }
 
     async fn ping(&mut self) -> Result<(), Ended> {
         let seen = Time::from_millis(self.seen.load(std::sync::atomic::Ordering::Relaxed));
         if self.clock.now().since(seen) > VANISHED {
-            return Err(Ended("vanished"));
+            return Err(Ended::silently("vanished"));
         }
         self.send(Message::Ping(Bytes::new())).await
     }
@@ -523,11 +563,26 @@ impl Writer {
     async fn send(&mut self, message: Message) -> Result<(), Ended> {
         match timeout(SEND_TIMEOUT, self.sink.send(message)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(Ended("gone")),
-            Err(_) => Err(Ended("too slow")),
+            Ok(Err(_)) => Err(Ended::silently("gone")),
+            Err(_) => Err(Ended::silently("too slow")),
         }
     }
 }
 
-/// The writer has ended, like this.
-struct Ended(&'static str);
+/// The writer has ended.
+struct Ended {
+    /// Like this.
+    how: &'static str,
+    /// The client knows, and may answer.
+    answers: bool,
+}
+
+impl Ended {
+    const fn told(how: &'static str) -> Self {
+        Self { how, answers: true }
+    }
+
+    const fn silently(how: &'static str) -> Self {
+        Self { how, answers: false }
+    }
+}
