@@ -26,6 +26,8 @@ ENV REPARTEE_HOME=/usr/local/lib/repartee \
     REPARTEE_WORKERS=/usr/local/bin \
     REPARTEE_LISTEN=0.0.0.0:8080
 EXPOSE 8080
+# Ready means that recogniser and voices are loaded, which takes seconds.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s CMD ["repartee", "health"]
 # serve drains its sessions on SIGTERM, which is what a container engine sends.
 ENTRYPOINT ["repartee"]
 CMD ["serve"]

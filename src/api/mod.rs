@@ -134,3 +134,26 @@ async fn metrics(State(engine): State<Engine>) -> impl IntoResponse {
         engine.metrics().text(),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_off_by_choice_is_told_apart_from_what_is_missing() {
+        let slot = |by_choice| Slot::Missing {
+            reason: "why".to_owned(),
+            by_choice,
+        };
+        let row = |slot| serde_json::to_value(readiness(BackendKind::Stt, slot)).expect("a row is plain data");
+        assert_eq!(
+            row(slot(true)),
+            serde_json::json!({ "kind": "stt", "state": "off", "reason": "why" })
+        );
+        assert_eq!(row(slot(false))["state"], "missing");
+        assert_eq!(
+            row(Slot::Loading),
+            serde_json::json!({ "kind": "stt", "state": "loading" })
+        );
+    }
+}

@@ -10,8 +10,8 @@ use include_dir::{Dir, include_dir};
 static WEB: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/web");
 
 /// Only our own files, no inline code, and nobody may frame a page that has the microphone.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
-     connect-src 'self' ws: wss:; worker-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+     connect-src 'self' ws: wss:; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 pub(super) fn routes() -> Router {
     Router::new()

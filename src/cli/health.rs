@@ -71,10 +71,9 @@ pub(super) fn ask(address: SocketAddr, host: &str, path: &str, patience: Duratio
     let mut stream = TcpStream::connect_timeout(&address, patience)?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
-    )?;
+    // In one piece: a server may answer and close after the first.
+    let question = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(question.as_bytes())?;
     let mut answer = Vec::new();
     // An answer that breaks off is used as far as it goes.
     let read = stream.take(LONGEST_ANSWER).read_to_end(&mut answer);

@@ -209,7 +209,8 @@ async fn keep(
                 }
             }
             Err(StartFailed::ForGood(reason)) => {
-                tracing::error!(worker = specification.name, %generation, "{reason}");
+                // Whoever follows the state tells it, once.
+                tracing::debug!(worker = specification.name, %generation, "{reason}");
                 state.send_replace(State::Failed { reason });
                 return;
             }

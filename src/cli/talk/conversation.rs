@@ -49,6 +49,14 @@ impl Conversation {
         !self.exchanges.is_empty()
     }
 
+    /// Whether there are words at all, of either side: without any, no conversation was held.
+    #[must_use]
+    pub fn has_words(&self) -> bool {
+        self.exchanges
+            .iter()
+            .any(|exchange| !exchange.transcript.is_empty() || !exchange.reply.is_empty())
+    }
+
     fn of_turn(&mut self, turn: TurnId) -> &mut Exchange {
         let index = self
             .exchanges

@@ -31,7 +31,8 @@ use super::{Failure, client, config, serve};
     repartee talk question.wav\n  \
     repartee talk --text \"what time is it\" --out reply.wav\n  \
     repartee talk question.flac --format opus --framing rtp --json\n  \
-    repartee talk question.wav --embedded        needs no running server\n")]
+    repartee talk question.wav --embedded        needs no running server\n\n\
+    Exit status 0: something was understood or replied. 1: nothing was, or it could not be done.\n")]
 pub struct TalkArguments {
     /// A recording: WAV, FLAC, MP3 or Ogg Vorbis, of any rate.
     #[arg(required_unless_present_any = ["text", "mic"])]
@@ -200,7 +201,7 @@ async fn talk(arguments: &TalkArguments) -> Result<ExitCode, Failure> {
     if let Some(server) = embedded {
         server.stop().await;
     }
-    Ok(if outcome.conversation.has_begun() {
+    Ok(if outcome.conversation.has_words() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

@@ -92,6 +92,7 @@ pub(crate) fn resolve(request: &Load, root: &Models) -> Result<Model, LoadFailed
             // Whoever wrote this meant a name, more often than not.
             let folder = root.resolve(path).map_err(|failed| LoadFailed {
                 reason: format!("there is no such model; by name there are {ACCURATE} and {FAST}"),
+                file: None,
                 ..failed
             })?;
             acoustic_files(&folder, path)?;
