@@ -232,3 +232,28 @@ async fn audio_faster_than_the_worker_takes_it_is_answered_with_full() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_program_that_talks_rubbish_is_ended_and_the_reason_says_so() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = folder.path().join("rubbish");
+    // Its standard input is the link.
+    std::fs::write(&program, "#!/bin/sh\nexec cat /dev/zero >&0\n").expect("a script");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let specification = Specification::new("rubbish", program, Job::Stt, "none");
+    let worker = Worker::start(specification, || Generation::new(1));
+    let mut state = worker.state();
+    let told = state.wait_for(|state| matches!(state, State::Lost { reason, .. } if reason.contains("not a frame")));
+    let told = timeout(PATIENCE, told)
+        .await
+        .expect("in time")
+        .expect("it is kept")
+        .clone();
+    let State::Lost { reason, .. } = told else {
+        unreachable!()
+    };
+    assert!(reason.contains("SIGKILL") || reason.contains("exit"), "{reason}");
+    worker.stop().await;
+}

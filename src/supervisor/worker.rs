@@ -17,6 +17,8 @@ use crate::id::Generation;
 
 /// How long a started program may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the end of a link is waited for where a worker seems to be gone.
+const LINK_END: Duration = Duration::from_millis(50);
 /// How often a worker is asked whether it's well.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// After how many pings without an answer it's taken for dead. Its reading thread answers, also while the model computes.
@@ -290,6 +292,11 @@ async fn start(specification: &Specification, generation: Generation) -> Result<
             })
         }
         Err(Greeting::Broken(what)) => {
+            // Where the link ended first, it knows best why: a worker may say what is no frame, and go on saying it.
+            let what = match timeout(LINK_END, &mut running.ended).await {
+                Ok(Ok(cause)) => format!("{what}: {cause}"),
+                Ok(Err(_)) | Err(_) => what,
+            };
             let words = running.process.end_now().await;
             Err(StartFailed::ForNow(format!(
                 "the worker {name} did not start: {what}; {words}"
