@@ -388,9 +388,9 @@ fn with_progress<T>(bar: &ProgressBar, done: f64, length: f64, work: impl FnOnce
 fn tables(results: &Results) -> Vec<Table> {
     let mut tables = Vec::new();
     if !results.latency.is_empty() {
-        tables.extend([stages(results), replies(results), costs(results)]);
+        tables.extend([stages(results), replies(results)]);
     }
-    tables.push(rhythm(results));
+    tables.extend([costs(results), rhythm(results)]);
     if !results.barge_in.is_empty() {
         tables.push(barge_in(results));
     }

@@ -102,7 +102,7 @@ pub(crate) fn measure(scenario: &Scenario) -> Outcome<Measurement> {
 pub(crate) fn measure_default(scenario: &Scenario, workers: &Path) -> Outcome<Measurement> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_repartee"));
     command
-        .args(["serve", "--listen", "127.0.0.1:0"])
+        .args(["serve", "--listen", "127.0.0.1:0", "--set", "log.level=warn"])
         .env("REPARTEE_WORKERS", workers)
         .env("REPARTEE_MODE", "minimal");
     let mut server = Player::spawn(command)?;

@@ -134,7 +134,12 @@ impl Caller {
         self.silent_for = 0;
         let clip = &self.sounds.clips[self.clip];
         let message = clip[at].clone();
-        self.speaking = Some(at + 1).filter(|next| *next < clip.len());
+        // In a mix a clip that is longer than the talk is cut short, so that its share is what it says.
+        let end = match self.plan {
+            Plan::Mix { talk, .. } => clip.len().min(talk as usize),
+            _ => clip.len(),
+        };
+        self.speaking = Some(at + 1).filter(|next| *next < end);
         if self.speaking.is_none() {
             self.clip = (self.clip + 1) % self.sounds.clips.len();
         }
