@@ -7,6 +7,9 @@ use std::time::Duration;
 const FIRST: Duration = Duration::from_millis(100);
 /// The longest pause.
 const LONGEST: Duration = Duration::from_secs(30);
+/// The longest pause after the loss of a worker that had become ready: its model loads, so what killed it may well not come
+/// again, and calls wait for it no longer than ten seconds.
+const LONGEST_AFTER_LOSS: Duration = Duration::from_secs(5);
 /// A load that was well for this long starts again from the first pause.
 pub(super) const STABLE: Duration = Duration::from_secs(60);
 
@@ -30,6 +33,11 @@ impl Backoff {
         self.failures = self.failures.saturating_add(1);
         let shortened = mix(self.seed.wrapping_add(u64::from(self.failures))) % (nanos(doubled) / 4).max(1);
         doubled.saturating_sub(Duration::from_nanos(shortened))
+    }
+
+    /// One more loss of a worker that was ready: how long to wait now.
+    pub fn after_loss(&mut self) -> Duration {
+        self.after_failure().min(LONGEST_AFTER_LOSS)
     }
 
     /// It was well for long enough.
@@ -76,8 +84,10 @@ mod tests {
         assert!(pauses[0] <= FIRST && pauses[0] >= FIRST * 3 / 4);
         assert!(pauses.windows(2).take(7).all(|pair| pair[0] < pair[1]));
         assert!(pauses.iter().all(|pause| *pause <= LONGEST));
+        assert_eq!(backoff.after_loss(), LONGEST_AFTER_LOSS);
         backoff.reset();
         assert!(backoff.after_failure() <= FIRST);
+        assert!(backoff.after_loss() <= FIRST * 2);
     }
 
     #[test]

@@ -201,12 +201,12 @@ async fn keep(
             started = start(&specification, generation) => started,
             () = stopped(&mut stop) => break,
         };
-        let reason = match started {
+        let (reason, was_ready) = match started {
             Ok(running) => {
                 tracing::info!(worker = specification.name, %generation, pid = running.process.id(), "the worker is ready");
                 state.send_replace(State::Ready(Arc::clone(&running.link)));
                 match watch_over(running, &mut stop, &mut backoff).await {
-                    Some(reason) => reason,
+                    Some(reason) => (reason, true),
                     None => break,
                 }
             }
@@ -216,9 +216,12 @@ async fn keep(
                 state.send_replace(State::Failed { reason });
                 return;
             }
-            Err(StartFailed::ForNow(reason)) => reason,
+            Err(StartFailed::ForNow(reason)) => (reason, false),
         };
-        let pause = backoff.after_failure();
+        let pause = match was_ready {
+            true => backoff.after_loss(),
+            false => backoff.after_failure(),
+        };
         tracing::warn!(worker = specification.name, %generation, ?pause, "{reason}");
         state.send_replace(State::Lost {
             generation,
