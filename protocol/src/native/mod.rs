@@ -35,7 +35,8 @@
 //! sent. Nothing need be flushed when a reply is interrupted, beyond what the client itself holds back.
 //!
 //! **Bounds.** A message of more than `limits.max_message_bytes` of `ready` (normally [`MAX_MESSAGE_BYTES`]) ends the
-//! connection. A client that doesn't take what it is sent is let go. An error before `ready` ends the connection (with
+//! connection. A client that doesn't take what it is sent for ten seconds is
+//! let go; it can't be told, because nothing reaches it. An error before `ready` ends the connection (with
 //! the code's own close code or [`CLOSE_NO_SESSION`]); afterwards the session goes on, unless the error carries
 //! `close_code`.
 
