@@ -5,7 +5,7 @@
 #   scripts/bench.sh --quick              a smoke run
 #   scripts/bench.sh --json report.json --markdown report.md --only latency,cost
 #
-# The report builds the server once more, as a bench: without link-time optimisation across crates, like the criterion benches.
+# The report runs the server as a bench, which is built like a release.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 step=scripts/step.sh
