@@ -3,17 +3,18 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use repartee_protocol::native::{AudioFormat, Codec, Event, Framing, Hello, Request};
+use repartee_protocol::native::{Event, Hello, Request};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::conversation::Conversation;
 use super::show::Show;
-use crate::audio::{self, Heard, Inbound, MediaFormat, Outbound, RtpStart, SampleRate};
+use crate::audio::{Heard, Inbound, Outbound, RtpStart};
 use crate::cli::Failure;
 use crate::cli::client::{self, ClientError, Incoming};
 use crate::engine::Clock;
 use crate::time::Time;
+use crate::transport::native::media_format;
 
 /// Milliseconds of a frame.
 const FRAME_MS: u32 = 20;
@@ -44,21 +45,6 @@ pub(super) struct Outcome {
     pub(super) samples_sent: usize,
 }
 
-fn media(format: &AudioFormat) -> MediaFormat {
-    let codec = match format.codec {
-        Codec::Pcm16 => audio::Codec::Pcm16,
-        Codec::Pcmu => audio::Codec::Pcmu,
-        Codec::Pcma => audio::Codec::Pcma,
-        Codec::Opus => audio::Codec::Opus,
-    };
-    let framing = match format.framing {
-        Framing::Raw => audio::Framing::Raw,
-        Framing::Rtp => audio::Framing::Rtp,
-    };
-    let rate = SampleRate::from_hz(format.rate.hertz()).expect("both know the same four rates");
-    MediaFormat { codec, rate, framing }
-}
-
 /// Holds a conversation to its end: until the source is exhausted and nothing happens any more.
 pub(super) async fn converse(
     url: &str,
@@ -70,7 +56,7 @@ pub(super) async fn converse(
     let format = hello.input;
     let (ready, mut sender, mut receiver) = client::open(url, hello).await?;
     show.ready(&ready);
-    let media_format = media(&format);
+    let media = media_format(&format);
     let ssrc = getrandom::u32().map_err(|error| Failure(error.to_string()))?;
     let start = RtpStart {
         payload_type: format.payload_type(),
@@ -78,8 +64,8 @@ pub(super) async fn converse(
         sequence: 0,
         timestamp: ssrc,
     };
-    let mut outbound = Outbound::new(media_format, start)?;
-    let mut inbound = Inbound::new(media_format, format.payload_type(), None, media_format.rate)?;
+    let mut outbound = Outbound::new(media, start)?;
+    let mut inbound = Inbound::new(media, format.payload_type(), None, media.rate)?;
 
     let frame = (format.rate.hertz() * FRAME_MS / 1_000) as usize;
     let (mut samples, mut live, mut silent) = match source {

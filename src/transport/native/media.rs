@@ -7,8 +7,9 @@ use repartee_protocol::native::{AudioFormat, Codec, ErrorCode, Framing, Rate};
 use crate::audio::{self, Inbound, MediaError, MediaFormat, Outbound, RtpStart, SampleRate, SetupError};
 use crate::time::{SESSION_RATE, Time};
 
-/// The format in the words of the audio floor.
-fn media_format(format: &AudioFormat) -> MediaFormat {
+/// The format in the words of the audio floor; for clients of this wire too.
+#[must_use]
+pub fn media_format(format: &AudioFormat) -> MediaFormat {
     let codec = match format.codec {
         Codec::Pcm16 => audio::Codec::Pcm16,
         Codec::Pcmu => audio::Codec::Pcmu,

@@ -5,6 +5,7 @@ mod connection;
 mod media;
 mod translate;
 
+pub use self::media::media_format;
 use std::sync::Arc;
 use std::time::Duration;
 
