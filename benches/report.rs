@@ -527,7 +527,7 @@ fn rhythm(results: &Results) -> Table {
 fn barge_in(results: &Results) -> Table {
     let mut table = Table::new(
         "Speaking into a reply, ms from the first message of speech, p50 / p99",
-        "at the client; a reply is ducked at the onset and stopped once the interruption is confirmed (240 ms by default)",
+        "at the client; a reply is ducked at the onset and stopped once the interruption is confirmed (200 ms by default)",
         &["detector", "interruptions", "first quieter frame", "last frame"],
     );
     for one in &results.barge_in {
