@@ -15,7 +15,7 @@ use repartee_protocol::native::{
 };
 use serde_json::json;
 use support::client::messages;
-use support::process::run;
+use support::process::{embedded, run};
 use support::speech::{Recording, recording, recordings, word_errors, words};
 use support::{Client, LIMIT, ServerProcess};
 use tokio::sync::Semaphore;
@@ -36,20 +36,6 @@ const GROUPS: [(&str, f64); 6] = [
 
 /// A turn ends after at most 1.6 s of silence with the default settings.
 const TURN_IS_OVER: Duration = Duration::from_millis(1_900);
-
-/// The server with the embedded default; none, with the reason printed, where it is not set up.
-async fn embedded(arguments: &[&str]) -> Option<ServerProcess> {
-    let mut all = vec!["--llm", "parrot"];
-    all.extend(arguments);
-    let server = ServerProcess::start(&all).await;
-    match server.ready().await {
-        Ok(()) => Some(server),
-        Err(reason) => {
-            println!("skipped: {reason}");
-            None
-        }
-    }
-}
 
 fn format(codec: Codec, framing: Framing) -> AudioFormat {
     AudioFormat {

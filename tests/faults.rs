@@ -11,7 +11,7 @@ use repartee_protocol::native::{
     BackendKind, BackendState, Event, Hello, Request, ResponseStatus, Say, SettingsUpdate, StagesUpdate, Text,
 };
 use serde_json::Value;
-use support::process::{repartee, run, run_command, signal};
+use support::process::{embedded, repartee, run, run_command, signal};
 use support::socket::http_get;
 use support::speech::{recording, word_errors, words};
 use support::{Client, LIMIT, ServerProcess, eventually, tone};
@@ -21,19 +21,6 @@ static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 const STT: &str = "repartee-worker-pocketsphinx";
 const TTS: &str = "repartee-worker-flite";
-
-async fn embedded(arguments: &[&str]) -> Option<ServerProcess> {
-    let mut all = vec!["--llm", "parrot"];
-    all.extend(arguments);
-    let server = ServerProcess::start(&all).await;
-    match server.ready().await {
-        Ok(()) => Some(server),
-        Err(reason) => {
-            println!("skipped: {reason}");
-            None
-        }
-    }
-}
 
 fn error_of(output: &std::process::Output) -> String {
     assert!(!output.status.success(), "it ended well");

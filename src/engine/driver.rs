@@ -255,16 +255,15 @@ impl Driver {
     }
 
     fn predict(&mut self, id: crate::id::PredictionId, end: Samples) {
-        let Some(Backend::Turn(backend)) = self.backend(BackendKind::Turn).cloned() else {
-            return;
-        };
-        let from = end.saturating_sub(Samples::new(PREDICTION_SAMPLES));
-        let wanted = usize::try_from((end - from).count()).unwrap_or(usize::MAX);
-        self.scratch.clear();
-        self.ring.read(from, wanted, &mut self.scratch);
-        if let Ok(answer) = backend.predict(&self.scratch) {
-            self.predictions.push(PredictionJob { id, answer });
+        let mut answer = None;
+        if let Some(Backend::Turn(backend)) = self.backend(BackendKind::Turn).cloned() {
+            let from = end.saturating_sub(Samples::new(PREDICTION_SAMPLES));
+            let wanted = usize::try_from((end - from).count()).unwrap_or(usize::MAX);
+            self.scratch.clear();
+            self.ring.read(from, wanted, &mut self.scratch);
+            answer = backend.predict(&self.scratch).ok();
         }
+        self.predictions.push(PredictionJob { id, answer });
     }
 
     fn poll_commands(&mut self, context: &mut Context<'_>) -> bool {
@@ -573,7 +572,11 @@ impl Driver {
 
     fn poll_predictions(&mut self, context: &mut Context<'_>) -> bool {
         for index in 0..self.predictions.len() {
-            if let Poll::Ready(complete) = self.predictions[index].answer.poll_answer(context) {
+            let answer = match &mut self.predictions[index].answer {
+                Some(answer) => answer.poll_answer(context),
+                None => Poll::Ready(None),
+            };
+            if let Poll::Ready(complete) = answer {
                 let job = self.predictions.swap_remove(index);
                 self.input(Input::Prediction { id: job.id, complete });
                 return true;

@@ -96,7 +96,8 @@ pub(super) struct SynthesisJob {
 /// A question to the turn model.
 pub(super) struct PredictionJob {
     pub(super) id: PredictionId,
-    pub(super) answer: Box<dyn TurnPrediction>,
+    /// Absent where nothing could be asked: that is answered too.
+    pub(super) answer: Option<Box<dyn TurnPrediction>>,
 }
 
 /// Takes the request out of work that waits and whose instant has come.

@@ -11,7 +11,6 @@ mod threads;
 mod wire;
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -261,13 +260,4 @@ impl Engine {
 /// 64 bits that nobody can guess.
 fn random_bits() -> u64 {
     getrandom::u64().expect("a system without a random source can't run a server")
-}
-
-/// Where traces lie, for those who show the way to them.
-impl EngineOptions {
-    /// The folder of traces, if calls are recorded.
-    #[must_use]
-    pub fn trace_folder(&self) -> Option<&PathBuf> {
-        self.recording.as_ref().map(|options| &options.folder)
-    }
 }

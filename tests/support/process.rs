@@ -248,3 +248,21 @@ fn follow(source: impl Read + Send + 'static) -> Arc<Mutex<String>> {
     });
     text
 }
+
+/// The server with the embedded default. None, with the reason printed, where it isn't set up; under `make test`, which has
+/// set it up and names the workers' folder, that is a failure.
+pub(crate) async fn embedded(arguments: &[&str]) -> Option<ServerProcess> {
+    let mut all = vec!["--llm", "parrot"];
+    all.extend(arguments);
+    let server = ServerProcess::start(&all).await;
+    match server.ready().await {
+        Ok(()) => Some(server),
+        Err(reason) if std::env::var_os("REPARTEE_WORKERS").is_some() => {
+            panic!("set up, and not ready: {reason}")
+        }
+        Err(reason) => {
+            println!("skipped: {reason}");
+            None
+        }
+    }
+}
