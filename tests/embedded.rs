@@ -17,7 +17,7 @@ use serde_json::json;
 use support::client::messages;
 use support::process::{embedded, run};
 use support::speech::{Recording, recording, recordings, word_errors, words};
-use support::{Client, LIMIT, ServerProcess};
+use support::{Client, LIMIT};
 use tokio::sync::Semaphore;
 
 /// Each of these tests needs the machine for itself, also where all run in one process.
