@@ -66,7 +66,7 @@ async fn transcribe(client: &mut Client, samples: Vec<i16>) -> Vec<String> {
     let millis = samples.len() as u64 * 1_000 / u64::from(client.format.rate.hertz());
     let end = client.speak(samples).await + Duration::from_millis(millis);
     let quiet = end + TURN_IS_OVER;
-    let mut patience = 300;
+    let mut patience = 1_600;
     loop {
         client.listen_for(Duration::from_millis(50)).await;
         let (mut open, mut text) = (0_i32, Vec::new());

@@ -168,7 +168,7 @@ async fn several_who_lose_the_recogniser_at_once_all_get_their_words() {
         let found = client
             .until_within(
                 "the transcript all the same",
-                Duration::from_secs(25),
+                Duration::from_secs(90),
                 |event| match event {
                     Event::Transcript(transcript) if transcript.is_final => Some(words(transcript.text.expose())),
                     _ => None,
@@ -518,10 +518,11 @@ fn replays_exactly_and_notices_changes(trace: &Path) {
     other[acting] = step.to_string();
     with(&other);
     let mut header: Value = serde_json::from_str(lines[0]).expect("a header is JSON");
-    header["settings"]["endpointing"]["silence_ms"] = 650.into();
-    let mut slower: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
-    slower[0] = header.to_string();
-    with(&slower);
+    // Not a number of the endpointing: on a busy machine words may come so late that it makes no difference.
+    header["settings"]["stages"]["tts"] = false.into();
+    let mut mute: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+    mute[0] = header.to_string();
+    with(&mute);
     // And what is no trace at all.
     std::fs::write(&changed, "this is no trace\n").expect("a temporary file");
     let told = error_of(&replay(&changed));

@@ -186,6 +186,32 @@ fn tts_worker_lost_while_it_is_heard() {
 }
 
 #[test]
+fn a_recogniser_that_is_behind_is_waited_for_while_it_gets_on() {
+    let behind = |latencies: Latencies| {
+        call()
+            .user(300, "one two three four five six", 2_400)
+            .latencies(latencies)
+            .until(40_000)
+            .run()
+            .to_string()
+    };
+    // Its last words come four seconds late, its final ones eight: five are waited for silence.
+    let timeline = behind(Latencies {
+        stt_partial: (4_000, 4_000),
+        stt_final: (8_000, 8_000),
+        ..Latencies::ORDINARY
+    });
+    assert!(timeline.contains("final \"one two three four five six\""), "{timeline}");
+    assert!(!timeline.contains("no final transcript"), "{timeline}");
+    // Words that come for ever don't hold the turn up for ever; silence is waited for as before.
+    let timeline = behind(Latencies {
+        stt_final: (60_000, 60_000),
+        ..Latencies::ORDINARY
+    });
+    assert!(timeline.contains("no final transcript"), "{timeline}");
+}
+
+#[test]
 fn llm_fails_once() {
     let fail = |text: &str| Answer::Failure {
         text: text.to_owned(),

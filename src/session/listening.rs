@@ -250,7 +250,6 @@ impl Session {
             at: open.speech_end,
         });
         let timeout = Duration::from_millis(self.settings.limits.stt_final_timeout_ms.into());
-        let deadline = self.now + timeout;
         let mut finish = None;
         if let Some(segment) = open
             .recognition
@@ -260,7 +259,7 @@ impl Session {
         {
             let end = received.max(segment.from);
             segment.end = Some(end);
-            segment.deadline = Some(deadline);
+            segment.await_final(self.now, timeout);
             if segment.state == SegmentState::Running {
                 finish = Some((segment.id, end));
             }

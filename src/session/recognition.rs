@@ -38,6 +38,8 @@ pub(crate) struct Segment {
     pub(crate) end: Option<Samples>,
     /// When we stop waiting for the final words, once they were asked for.
     pub(crate) deadline: Option<Time>,
+    /// The deadline is never put off beyond this instant.
+    pub(crate) latest: Option<Time>,
     /// The words so far.
     pub(crate) text: Pii<String>,
     /// Characters of them that stay.
@@ -229,6 +231,7 @@ mod tests {
             from: Samples::new(id * 100),
             end: None,
             deadline: None,
+            latest: None,
             text: Pii::default(),
             stable: 0,
             retries: 0,

@@ -11,10 +11,27 @@ use crate::id::{TranscriptionId, TurnId};
 use crate::pii::Pii;
 use crate::time::{Samples, Time};
 
+/// A recogniser that is behind, but gets on, is waited for: so many times as long as one that is silent. Asking it again from the
+/// first sample would only put it further behind.
+const WAITS_WHILE_IT_GETS_ON: u32 = 4;
+
 /// From this part of the hard limit on (in thousandths) a segment is cut at the next pause, so that no word is cut in two.
 const SOFT_LIMIT_PER_MILLE: u64 = 750;
 
 impl Segment {
+    /// The final words are waited for from `from` on: for `timeout`, unless more words come meanwhile.
+    pub(super) fn await_final(&mut self, from: Time, timeout: Duration) {
+        self.deadline = Some(from + timeout);
+        self.latest = Some(from + timeout * WAITS_WHILE_IT_GETS_ON);
+    }
+
+    /// It gets on: words came at `now`.
+    fn put_off(&mut self, now: Time, timeout: Duration) {
+        if let (Some(deadline), Some(latest)) = (self.deadline, self.latest) {
+            self.deadline = Some(deadline.max(now + timeout).min(latest));
+        }
+    }
+
     /// When something must be done about it.
     pub(super) fn due(&self) -> Option<Time> {
         match self.state {
@@ -59,6 +76,7 @@ impl Session {
             from,
             end: None,
             deadline: None,
+            latest: None,
             text: Pii::default(),
             stable: 0,
             retries: 0,
@@ -99,7 +117,7 @@ impl Session {
             return;
         };
         segment.end = Some(at);
-        segment.deadline = Some(now + timeout);
+        segment.await_final(now, timeout);
         let (id, running) = (segment.id, segment.state == SegmentState::Running);
         if running {
             self.act(Action::FinishTranscription { id, end: at });
@@ -139,16 +157,20 @@ impl Session {
 
     pub(super) fn handle_stt(&mut self, id: TranscriptionId, event: SttEvent) {
         let now = self.now;
+        let timeout = Duration::from_millis(self.settings.limits.stt_final_timeout_ms.into());
         let Some((turn, recognition)) = self.recognition(id) else {
             self.count_stale();
             return;
         };
-        if recognition.segment(id).is_none() {
+        let Some(segment) = recognition.segment(id) else {
             self.count_stale();
             return;
-        }
+        };
         match event {
             SttEvent::Partial { text, stable_chars } => {
+                if segment.text != text {
+                    segment.put_off(now, timeout);
+                }
                 recognition.guess(id, &text, stable_chars, now);
                 let news = recognition.revise(turn, false);
                 self.gives_partials = true;
@@ -253,7 +275,7 @@ impl Session {
         let from = segment.from.max(kept_from);
         let end = segment.end;
         if end.is_some() {
-            segment.deadline = Some(not_before + timeout);
+            segment.await_final(not_before, timeout);
         }
         self.ids.transcription = new.next();
         self.act(Action::Transcribe {

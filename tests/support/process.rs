@@ -252,7 +252,8 @@ fn follow(source: impl Read + Send + 'static) -> Arc<Mutex<String>> {
 /// The server with the embedded default. None, with the reason printed, where it isn't set up; under `make test`, which has
 /// set it up and names the workers' folder, that is a failure.
 pub(crate) async fn embedded(arguments: &[&str]) -> Option<ServerProcess> {
-    let mut all = vec!["--llm", "parrot"];
+    // These tests are about words. On a busy machine the recogniser may be far behind, and is waited for.
+    let mut all = vec!["--llm", "parrot", "--set", "stt.final_timeout_ms=30000"];
     all.extend(arguments);
     let server = ServerProcess::start(&all).await;
     match server.ready().await {
