@@ -16,7 +16,7 @@ export REPARTEE_HOME ?= $(CURDIR)/.repartee
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 
 # The workers of the embedded default. Workers with a bigger set-up are built by targets of their own.
-WORKERS := -p repartee-worker-pocketsphinx -p repartee-worker-flite
+DEFAULT_WORKERS := -p repartee-worker-pocketsphinx -p repartee-worker-flite
 
 # Arguments for `make run`, for example: make run ARGS="--listen 127.0.0.1:9000"
 ARGS ?=
@@ -26,7 +26,7 @@ STEP := scripts/step.sh
 # What the set-up tells to type again when it needs something first.
 export MAKE_GOAL := $(or $(firstword $(MAKECMDGOALS)),run)
 
-.PHONY: help setup run build test check fmt bench test-browser clean
+.PHONY: help setup run build workers test test-workers check fmt bench test-browser clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{ printf "make %-14s %s\n", $$1, $$2 }'
@@ -38,7 +38,13 @@ run: build ## Set up, build, start the server and print the address of the talk 
 	@REPARTEE_WORKERS="$${REPARTEE_WORKERS:-$(TARGET)/release}" exec "$(TARGET)/release/repartee" serve $(ARGS)
 
 build: setup ## The server and its default workers, in release
-	@$(STEP) "build (release)" cargo build --release --locked -p repartee $(WORKERS)
+	@$(STEP) "build (release)" cargo build --release --locked -p repartee $(DEFAULT_WORKERS)
+
+worker-%: setup ## (worker-NAME) One more worker: llama, sherpa, whisper. REPARTEE_WORKER_FEATURES=cuda builds it for that
+	@scripts/worker.sh $*
+
+workers: build ## All workers; llama and whisper take minutes
+	@for worker in llama sherpa whisper; do scripts/worker.sh $$worker || exit 1; done
 
 test: setup ## Every test that needs nothing but the default set-up
 	@TARGET="$(TARGET)" scripts/test.sh
@@ -50,8 +56,11 @@ fmt: ## Format everything
 	@cargo fmt --all
 
 bench: setup ## The benchmarks and their report (docs/performance.md says how to read it)
-	@cargo build --locked --profile bench $(WORKERS)
+	@cargo build --locked --profile bench $(DEFAULT_WORKERS)
 	@TARGET="$(TARGET)" scripts/bench.sh $(ARGS)
+
+test-workers: setup ## The workers with a set-up of their own, on real and synthetic models; WORKERS=llama chooses
+	@TARGET="$(TARGET)" scripts/test-workers.sh
 
 test-browser: setup ## The talk page in a headless Chromium, with a recording as its microphone
 	@TARGET="$(TARGET)" scripts/test-browser.sh

@@ -11,8 +11,8 @@ export REPARTEE_WORKERS=${REPARTEE_WORKERS:-$target/debug}
 
 # nextest runs each test in a process of its own and ends one that hangs; without it, cargo's own runner does.
 if cargo nextest --version >/dev/null 2>&1; then
-  $step "tests" cargo nextest run --locked --workspace
+  $step "tests" cargo nextest run --locked
 else
-  $step "tests" cargo test --locked --workspace --lib --bins --tests --examples
+  $step "tests" cargo test --locked --lib --bins --tests --examples
 fi
-$step "tests in the documentation" cargo test --locked --workspace --doc
+$step "tests in the documentation" cargo test --locked --doc

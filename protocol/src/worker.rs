@@ -44,6 +44,6 @@ pub use message::{
     ToWorker, Token, ToolCall, Usage, VERSION, code,
 };
 pub use open::{
-    Chat, ChatMessage, Function, Grammar, LlmParams, Open, Params, Role, SttParams, Tool, TtsParams, TurnParams,
+    Chat, ChatMessage, Function, Grammar, Image, LlmParams, Open, Params, Role, SttParams, Tool, TtsParams, TurnParams,
     VadParams,
 };

@@ -25,6 +25,10 @@ fn to_worker() -> Vec<(ToWorker, Vec<u8>)> {
             content: "What's the weather in Cork?".into(),
             tool_calls: Vec::new(),
             tool_call_id: None,
+            images: vec![Image {
+                media_type: "image/png".into(),
+                data: "iVBORw0KGgo=".into(),
+            }],
         }],
         tools: vec![Tool {
             name: "weather".into(),
@@ -146,6 +150,8 @@ fn to_engine() -> Vec<(ToEngine, Vec<u8>)> {
                 warmup_ms: 90,
                 memory_bytes: 91 << 20,
                 device_bytes: 0,
+                device: "cpu".into(),
+                fallback: Some("no CUDA device was found".into()),
                 stream_credit: 320_000,
                 model: ModelInfo {
                     name: "US English".into(),
@@ -161,6 +167,7 @@ fn to_engine() -> Vec<(ToEngine, Vec<u8>)> {
                     streaming: true,
                     context: 0,
                     max_input: 60_000,
+                    synthetic: true,
                 },
             }),
             Vec::new(),

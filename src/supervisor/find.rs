@@ -18,9 +18,10 @@ impl fmt::Display for NotFound {
         let folders: Vec<_> = self.folders.iter().map(|folder| folder.display().to_string()).collect();
         write!(
             formatter,
-            "the program {} is missing; it was looked for in {} (build it with `cargo build --release --workspace`, or name its folder in REPARTEE_WORKERS)",
+            "the program {} is missing; it was looked for in {} (`make worker-{}` builds it; or name its folder in REPARTEE_WORKERS)",
             self.program,
-            folders.join(", ")
+            folders.join(", "),
+            self.program.trim_start_matches("repartee-worker-")
         )
     }
 }

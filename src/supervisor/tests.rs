@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) fn fake() -> Option<PathBuf> {
     let found = find_worker("fake", &worker_folders()).ok();
     if found.is_none() {
-        println!("skipped: the fake worker isn't built (cargo test --workspace builds it)");
+        println!("skipped: the fake worker isn't built (cargo test builds it)");
     }
     found
 }

@@ -136,6 +136,9 @@ pub struct ModelInfo {
     /// The longest input of one stream: ms of audio (STT, turn) or characters of one text (TTS); 0: no limit of its own.
     #[serde(default)]
     pub max_input: u32,
+    /// Whether the model was made for tests, with weights that nobody trained: it loads and streams, and proves no accuracy.
+    #[serde(default)]
+    pub synthetic: bool,
 }
 
 /// The model is loaded, has made a real inference, and can be used.
@@ -150,6 +153,12 @@ pub struct Ready {
     /// Memory taken on the device, in bytes, 0 on a CPU.
     #[serde(default)]
     pub device_bytes: u64,
+    /// Where it computes, an id out of [`Hello::devices`]; empty where the worker doesn't tell.
+    #[serde(default)]
+    pub device: String,
+    /// Why it computes there and not where the [`Load`] asked for, or where the worker would have chosen to; absent: it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
     /// How many bytes of data frames the engine may send on a new stream before it is given more credit.
     pub stream_credit: u64,
     /// The model.
@@ -167,4 +176,25 @@ pub struct LoadFailed {
     /// The file or the package that it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
+}
+
+impl LoadFailed {
+    /// A failure with its code, its cause and remedy.
+    #[must_use]
+    pub fn new(code: &str, reason: impl Into<String>) -> Self {
+        Self {
+            code: code.into(),
+            reason: reason.into(),
+            file: None,
+        }
+    }
+
+    /// The same, about this file or package.
+    #[must_use]
+    pub fn about(self, file: impl Into<String>) -> Self {
+        Self {
+            file: Some(file.into()),
+            ..self
+        }
+    }
 }

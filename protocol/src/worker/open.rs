@@ -191,6 +191,25 @@ pub struct ChatMessage {
     /// Which call this is the result of ([`Role::Tool`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_call_id: Option<String>,
+    /// Pictures that go with it, before its text. For models with a projector; others fail with
+    /// [`code::UNSUPPORTED`](super::code::UNSUPPORTED).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<Image>,
+}
+
+/// A picture in a [`ChatMessage`].
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// `image/png` or `image/jpeg`.
+    pub media_type: String,
+    /// The file, in base64 (RFC 4648 §4, with padding). All of a chat has to fit [`MAX_PAYLOAD`](super::MAX_PAYLOAD).
+    pub data: String,
+}
+
+impl fmt::Debug for Image {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Image {{ {}, {} bytes }}", self.media_type, self.data.len())
+    }
 }
 
 impl fmt::Debug for ChatMessage {

@@ -69,6 +69,7 @@ fn chat(prompt: Prompt) -> Chat {
             })
             .collect(),
         tool_call_id: message.call_id,
+        images: Vec::new(),
     });
     let tools = prompt.tools.into_iter().map(|tool| wire::Tool {
         name: tool.name,

@@ -56,11 +56,7 @@ impl Worker for Flite {
     }
 
     fn load(&mut self, request: &Load, _root: &Models) -> Result<Loaded, LoadFailed> {
-        let refuse = |code: &str, reason: String| LoadFailed {
-            code: code.into(),
-            reason,
-            file: None,
-        };
+        let refuse = |code: &str, reason: String| LoadFailed::new(code, reason);
         if request.job != Job::Tts {
             return Err(refuse(
                 code::UNSUPPORTED,
@@ -111,13 +107,7 @@ impl Worker for Flite {
             default,
             streams: BTreeMap::new(),
         }));
-        Ok(Loaded {
-            model,
-            warmup,
-            device_bytes: 0,
-            stream_credit: CREDIT,
-            service,
-        })
+        Ok(Loaded::on_cpu(model, warmup, CREDIT, service))
     }
 }
 

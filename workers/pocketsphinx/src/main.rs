@@ -7,18 +7,16 @@ mod decoder;
 mod ffi;
 mod log;
 mod model;
-mod stable;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use repartee_worker_shell::protocol::{FinalText, Hello, Job, Load, LoadFailed, ModelInfo, Open, Params, code};
-use repartee_worker_shell::{Failure, Input, KnownModel, Lane, Loaded, Models, Outlet, Service, Worker};
+use repartee_worker_shell::{Agreement, Failure, Input, KnownModel, Lane, Loaded, Models, Outlet, Service, Worker};
 
 use crate::decoder::Decoder;
 use crate::model::Model;
-use crate::stable::Agreement;
 
 /// The one rate that the model takes, in Hz.
 const RATE: u32 = 16_000;
@@ -42,6 +40,9 @@ const BEGINNING: usize = RATE as usize * 2 / 5;
 
 /// After how many steps the decoder follows its speaker again: each second.
 const ADAPT: usize = 10;
+
+/// How many successive hypotheses have to agree on a word. With one each [`STEP`], half a second.
+const AGREEING: usize = 5;
 
 /// Partials don't follow on one another faster than this, also when an utterance is replayed faster than real time.
 const BETWEEN_PARTIALS: Duration = Duration::from_millis(80);
@@ -70,27 +71,19 @@ impl Worker for Pocketsphinx {
     fn load(&mut self, request: &Load, root: &Models) -> Result<Loaded, LoadFailed> {
         if request.job != Job::Stt {
             let reason = format!("pocketsphinx is for stt, not for {:?}", request.job);
-            return Err(LoadFailed {
-                code: code::UNSUPPORTED.into(),
-                reason,
-                file: None,
-            });
+            return Err(LoadFailed::new(code::UNSUPPORTED, reason));
         }
         let model = model::resolve(request, root)?;
         let lanes = number(request, "lanes", LANES)?.max(1);
         let waiting = number(request, "waiting", WAITING)?;
         let mut first = Recogniser::new(model.clone());
-        first.load().map_err(|reason| LoadFailed {
-            code: code::INTERNAL.into(),
-            reason,
-            file: Some(model.name.clone()),
-        })?;
+        first
+            .load()
+            .map_err(|reason| LoadFailed::new(code::INTERNAL, reason).about(model.name.clone()))?;
         let began = Instant::now();
-        first.warm_up().map_err(|reason| LoadFailed {
-            code: code::INTERNAL.into(),
-            reason,
-            file: None,
-        })?;
+        first
+            .warm_up()
+            .map_err(|reason| LoadFailed::new(code::INTERNAL, reason))?;
         let warmup = began.elapsed();
         let mut pool: Vec<Box<dyn Lane>> = vec![Box::new(first)];
         pool.extend((1..lanes).map(|_| Box::new(Recogniser::new(model.clone())) as Box<dyn Lane>));
@@ -104,13 +97,7 @@ impl Worker for Pocketsphinx {
             max_input: LONGEST.as_millis() as u32,
             ..ModelInfo::default()
         };
-        Ok(Loaded {
-            model: info,
-            warmup,
-            device_bytes: 0,
-            stream_credit: CREDIT,
-            service: Service::Lanes(pool),
-        })
+        Ok(Loaded::on_cpu(info, warmup, CREDIT, Service::Lanes(pool)))
     }
 }
 
@@ -119,14 +106,10 @@ fn number(request: &Load, name: &str, default: u64) -> Result<u64, LoadFailed> {
     let Some(value) = request.options.get(name) else {
         return Ok(default);
     };
-    value
-        .as_u64()
-        .filter(|number| *number <= MOST)
-        .ok_or_else(|| LoadFailed {
-            code: code::INVALID.into(),
-            reason: format!("{name:?} has to be a number of at most {MOST}"),
-            file: None,
-        })
+    value.as_u64().filter(|number| *number <= MOST).ok_or_else(|| {
+        let reason = format!("{name:?} has to be a number of at most {MOST}");
+        LoadFailed::new(code::INVALID, reason)
+    })
 }
 
 /// One decoder with the utterance that it is at.
@@ -148,7 +131,7 @@ impl Recogniser {
         Self {
             model,
             decoder: None,
-            agreement: Agreement::default(),
+            agreement: Agreement::of(AGREEING),
             partials: true,
             samples: 0,
             last: (String::new(), 0),

@@ -77,10 +77,9 @@ pub(crate) fn resolve(request: &Load, root: &Models) -> Result<Model, LoadFailed
         }
         path => {
             let file = |role: &str| {
-                let path = request.files.get(role).ok_or_else(|| LoadFailed {
-                    code: code::INVALID.into(),
-                    reason: format!("an acoustic model by path needs the file {role:?} beside it"),
-                    file: None,
+                let path = request.files.get(role).ok_or_else(|| {
+                    let reason = format!("an acoustic model by path needs the file {role:?} beside it");
+                    LoadFailed::new(code::INVALID, reason)
                 })?;
                 root.resolve(path)
             };
@@ -119,11 +118,7 @@ pub(crate) fn resolve(request: &Load, root: &Models) -> Result<Model, LoadFailed
                 "{name:?} is no option that can be set so; there are {}",
                 SETTABLE.join(", ")
             );
-            return Err(LoadFailed {
-                code: code::INVALID.into(),
-                reason,
-                file: None,
-            });
+            return Err(LoadFailed::new(code::INVALID, reason));
         }
         settings.retain(|(other, _)| other != name);
         settings.push((name.clone(), value));
@@ -192,11 +187,7 @@ fn require(path: &Path, remedy: impl Fn() -> String, file: &str) -> Result<(), L
         path.file_name().unwrap_or_default().to_string_lossy(),
         remedy()
     );
-    Err(LoadFailed {
-        code: code::MISSING.into(),
-        reason,
-        file: Some(file.to_owned()),
-    })
+    Err(LoadFailed::new(code::MISSING, reason).about(file))
 }
 
 #[cfg(test)]

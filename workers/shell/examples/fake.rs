@@ -62,11 +62,7 @@ impl Worker for Fake {
         if request.options.contains_key("fail") {
             eprintln!("the fake library says why it fails");
             let reason = "as asked; install the package fake-model".to_owned();
-            return Err(LoadFailed {
-                code: code::MISSING.into(),
-                reason,
-                file: Some("fake-model".into()),
-            });
+            return Err(LoadFailed::new(code::MISSING, reason).about("fake-model"));
         }
         std::thread::sleep(Duration::from_millis(number("load_ms", 0)));
         let lanes = number("lanes", 2) as u32;
@@ -89,13 +85,7 @@ impl Worker for Fake {
             ..ModelInfo::default()
         };
         let stream_credit = number("stream_credit", 320_000);
-        Ok(Loaded {
-            model,
-            warmup: Duration::from_millis(1),
-            device_bytes: 0,
-            stream_credit,
-            service,
-        })
+        Ok(Loaded::on_cpu(model, Duration::from_millis(1), stream_credit, service))
     }
 }
 

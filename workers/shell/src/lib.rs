@@ -18,8 +18,10 @@
 //! outbox, and a stream whose outbox is full is given no more input.
 #![forbid(unsafe_code)]
 
+mod agreement;
 mod link;
 mod machine;
+mod options;
 mod serve;
 mod start;
 mod stream;
@@ -32,8 +34,10 @@ use bytes::Bytes;
 pub use repartee_protocol::worker as protocol;
 use repartee_protocol::worker::{Hello, Load, LoadFailed, ModelInfo, Open, Text, code};
 
+pub use agreement::Agreement;
 pub use link::{Address, Link};
-pub use machine::{hello, resident_bytes};
+pub use machine::{hello, require_memory, resident_bytes, threads};
+pub use options::Options;
 pub use serve::{ServeError, serve};
 pub use start::main;
 pub use stream::{Outlet, Stream};
@@ -71,12 +75,31 @@ pub struct Loaded {
     pub model: ModelInfo,
     /// How long the first inference took.
     pub warmup: Duration,
-    /// Memory taken on a device, in bytes; 0 on a CPU.
+    /// Where it computes: an id out of the hello's devices.
+    pub device: String,
+    /// Memory taken on that device, in bytes; 0 on a CPU.
     pub device_bytes: u64,
+    /// Why it isn't computed where it should be; `None`: it is.
+    pub fallback: Option<String>,
     /// How many bytes of data the engine may send ahead on each stream.
     pub stream_credit: u64,
     /// What serves the streams.
     pub service: Service,
+}
+
+impl Loaded {
+    /// A model that computes on the CPU, as it was meant to.
+    pub fn on_cpu(model: ModelInfo, warmup: Duration, stream_credit: u64, service: Service) -> Self {
+        Self {
+            model,
+            warmup,
+            device: "cpu".into(),
+            device_bytes: 0,
+            fallback: None,
+            stream_credit,
+            service,
+        }
+    }
 }
 
 /// How streams are served.
@@ -179,11 +202,7 @@ impl Models {
     /// # Errors
     /// [`LoadFailed`] where there's no root, no such file, or the path would leave the root.
     pub fn resolve(&self, relative: &str) -> Result<PathBuf, LoadFailed> {
-        let failed = |code: &str, reason: String| LoadFailed {
-            code: code.into(),
-            reason,
-            file: Some(relative.to_owned()),
-        };
+        let failed = |code: &str, reason: String| LoadFailed::new(code, reason).about(relative);
         let path = Path::new(relative);
         if relative.is_empty()
             || path

@@ -165,14 +165,7 @@ fn load_and_serve<W: Worker>(shared: &Arc<Shared>, mut worker: W, models: &Model
             }
             Err(panic) => {
                 let reason = format!("the worker panicked while it loaded the model: {}", panic_text(&*panic));
-                tell(
-                    shared,
-                    &ToEngine::LoadFailed(LoadFailed {
-                        code: code::INTERNAL.into(),
-                        reason,
-                        file: None,
-                    }),
-                );
+                tell(shared, &ToEngine::LoadFailed(LoadFailed::new(code::INTERNAL, reason)));
                 shared.panicked();
                 return;
             }
@@ -180,7 +173,9 @@ fn load_and_serve<W: Worker>(shared: &Arc<Shared>, mut worker: W, models: &Model
         let Loaded {
             model,
             warmup,
+            device,
             device_bytes,
+            fallback,
             stream_credit,
             service,
         } = loaded;
@@ -189,6 +184,8 @@ fn load_and_serve<W: Worker>(shared: &Arc<Shared>, mut worker: W, models: &Model
             warmup_ms: milliseconds(warmup),
             memory_bytes: resident_bytes(),
             device_bytes,
+            device,
+            fallback,
             stream_credit,
             model,
         };

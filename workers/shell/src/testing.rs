@@ -33,12 +33,22 @@ impl Client {
     /// # Errors
     /// When it can't be started, or says nothing or something else.
     pub fn start(binary: &Path) -> io::Result<(Self, Hello)> {
+        Self::start_with_models(binary, None)
+    }
+
+    /// Starts a worker with a models root, and hears its hello.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub fn start_with_models(binary: &Path, models: Option<&Path>) -> io::Result<(Self, Hello)> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_read_timeout(Some(PATIENCE))?;
-        let process = Command::new(binary)
-            .args(["--connect", "stdin", "--nice", "0"])
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .spawn()?;
+        let mut command = Command::new(binary);
+        command.args(["--connect", "stdin", "--nice", "0"]);
+        if let Some(models) = models {
+            command.arg("--models").arg(models);
+        }
+        let process = command.stdin(Stdio::from(OwnedFd::from(theirs))).spawn()?;
         let mut client = Self {
             process,
             socket: ours,
@@ -81,6 +91,14 @@ impl Client {
     /// # Errors
     /// When the link breaks.
     pub fn open(&mut self, params: Params) -> io::Result<StreamId> {
+        self.open_with(params, &[])
+    }
+
+    /// Opens a stream with a payload (a chat) and more credit than any test uses.
+    ///
+    /// # Errors
+    /// When the link breaks.
+    pub fn open_with(&mut self, params: Params, payload: &[u8]) -> io::Result<StreamId> {
         self.streams += 1;
         let stream = StreamId(self.streams);
         self.send(
@@ -89,7 +107,7 @@ impl Client {
                 credit: 1 << 40,
                 params,
             }),
-            &[],
+            payload,
         )?;
         Ok(stream)
     }
@@ -138,6 +156,25 @@ pub fn speech_folder() -> Option<PathBuf> {
         PathBuf::from,
     );
     folder.join("manifest.tsv").is_file().then_some(folder)
+}
+
+/// The folder with real models: `REPARTEE_MODELS`, else beside the repository; `None` where it isn't there.
+pub fn models_folder() -> Option<PathBuf> {
+    let folder = std::env::var_os("REPARTEE_MODELS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/models"),
+        PathBuf::from,
+    );
+    folder.is_dir().then_some(folder)
+}
+
+/// The folder with the synthetic models of a worker, as `scripts/synthetic.sh` makes them; `None` where they weren't made.
+pub fn synthetic_folder(worker: &str) -> Option<PathBuf> {
+    let home = std::env::var_os("REPARTEE_HOME").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.repartee"),
+        PathBuf::from,
+    );
+    let folder = home.join("synthetic").join(worker);
+    folder.join("stamp").is_file().then_some(folder)
 }
 
 /// A recording with what is said in it.

@@ -42,13 +42,7 @@ impl Worker for TestWorker {
             max_waiting: 1,
             ..ModelInfo::default()
         };
-        Ok(Loaded {
-            model,
-            warmup: Duration::ZERO,
-            device_bytes: 0,
-            stream_credit: 10_000,
-            service: (self.make)(),
-        })
+        Ok(Loaded::on_cpu(model, Duration::ZERO, 10_000, (self.make)()))
     }
 }
 

@@ -1,30 +1,37 @@
 //! Which words of a growing hypothesis won't change any more, by agreement: a word that all of the last few
 //! hypotheses have in the same place, with the same words before it, is called stable (local agreement, Liu et al. 2020).
+//! For recognisers that look back, as most do.
 
 use std::collections::VecDeque;
-
-/// How many successive hypotheses have to agree. With one each 100 ms of audio, half a second.
-const AGREEING: usize = 5;
 
 /// The last words of a hypothesis, which the decoder is still busy with.
 const UNFINISHED: usize = 1;
 
 /// The hypotheses of one utterance so far.
-#[derive(Debug, Default)]
-pub(crate) struct Agreement {
+#[derive(Debug)]
+pub struct Agreement {
+    agreeing: usize,
     recent: VecDeque<Vec<String>>,
 }
 
 impl Agreement {
+    /// So many successive hypotheses have to agree, at least one.
+    pub fn of(agreeing: usize) -> Self {
+        Self {
+            agreeing: agreeing.max(1),
+            recent: VecDeque::new(),
+        }
+    }
+
     /// Takes the newest hypothesis, and tells how many of its leading characters are stable: whole words with the spaces
     /// between them.
-    pub(crate) fn stable_chars(&mut self, hypothesis: &str) -> u32 {
+    pub fn stable_chars(&mut self, hypothesis: &str) -> u32 {
         let words: Vec<String> = hypothesis
             .split(' ')
             .filter(|word| !word.is_empty())
             .map(str::to_owned)
             .collect();
-        let mut agreed = if self.recent.len() + 1 >= AGREEING {
+        let mut agreed = if self.recent.len() + 1 >= self.agreeing {
             words.len().saturating_sub(UNFINISHED)
         } else {
             0
@@ -39,14 +46,14 @@ impl Agreement {
         }
         let characters: usize = words[..agreed].iter().map(|word| word.chars().count()).sum();
         self.recent.push_back(words);
-        if self.recent.len() >= AGREEING {
+        if self.recent.len() >= self.agreeing {
             self.recent.pop_front();
         }
         u32::try_from(characters + agreed.saturating_sub(1)).unwrap_or(u32::MAX)
     }
 
     /// Forgets the utterance.
-    pub(crate) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.recent.clear();
     }
 }
@@ -57,7 +64,8 @@ mod tests {
 
     #[test]
     fn words_become_stable_when_enough_hypotheses_agree() {
-        let mut agreement = Agreement::default();
+        const AGREEING: usize = 5;
+        let mut agreement = Agreement::of(AGREEING);
         for _ in 0..AGREEING - 1 {
             assert_eq!(agreement.stable_chars("good mor"), 0);
         }
