@@ -587,7 +587,11 @@ async fn rates_and_codecs_as_promised() {
                 assert_eq!((client.ready.input.rate, client.ready.output.codec), (rate, codec));
                 client.request(Request::Say(Say::new("yes sir"))).await;
                 let done = client.response_done().await;
-                let sent = client.heard_in_time().len() as u64 * 1_000 / u64::from(rate.hertz());
+                // Messages are counted, not samples: where this machine stalls, RTP tells the gap, and the client fills it.
+                let sent = client.messages.len() as u64 * 20;
+                let heard = client.heard().len() as u64 * 1_000 / u64::from(rate.hertz());
+                assert!(heard >= sent, "{codec} {rate:?} {framing:?}: {heard} of {sent} ms");
+                assert!(framing == Framing::Rtp || heard == sent, "{codec} {rate:?}: {heard} ms");
                 let told = done.heard_ms.as_f64() as u64;
                 assert!(
                     sent.abs_diff(told) <= 30,

@@ -53,7 +53,6 @@ enum Outgoing {
 pub(crate) struct Client {
     pub(crate) ready: Ready,
     pub(crate) format: AudioFormat,
-    output: AudioFormat,
     pub(crate) clock: Clock,
     /// All events so far, and when they came.
     pub(crate) events: Vec<(Time, Event)>,
@@ -133,7 +132,6 @@ impl Client {
         Self {
             ready,
             format,
-            output,
             clock,
             events: Vec::new(),
             frames: Vec::new(),
@@ -303,21 +301,6 @@ impl Client {
     /// Everything that was heard, one after the other.
     pub(crate) fn heard(&self) -> Vec<i16> {
         self.frames.iter().flat_map(|frame| frame.pcm.iter().copied()).collect()
-    }
-
-    /// What would have been heard if each message had come 20 ms after the one before it: what the server sent, whatever this busy
-    /// machine made of its timing, which a jitter buffer answers with concealed or dropped samples.
-    pub(crate) fn heard_in_time(&self) -> Vec<i16> {
-        let output = &self.output;
-        let format = media(output);
-        let mut inbound = Inbound::new(format, output.payload_type(), None, format.rate).expect("a known format");
-        let mut heard = Heard::default();
-        for (message, index) in self.messages.iter().zip(0..) {
-            inbound
-                .message(Time::from_millis(20 * index), message, &mut heard)
-                .expect("the server sends what it promised");
-        }
-        heard.pcm
     }
 
     pub(crate) fn event(&self, wanted: impl Fn(&Event) -> bool) -> Option<&Event> {
