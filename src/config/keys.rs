@@ -227,6 +227,13 @@ pub const KEYS: &[Key] = &[
         "10000",
         "When the server is told to stop: how long open sessions may take to finish their turn.",
     ),
+    Key::new(
+        "server.real_time",
+        Kind::Switch,
+        "true",
+        "Whether the threads that play and listen go before all other programs of this machine, where the system allows \
+         it (as root, or with an rtprio limit of 5). Without it, frames are late while recognisers keep all cores busy.",
+    ),
     // --- stt
     Key::new(
         "stt.backend",

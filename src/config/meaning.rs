@@ -143,6 +143,7 @@ pub struct Server {
     pub hello_timeout_ms: u32,
     pub idle_timeout_s: u32,
     pub drain_timeout_ms: u32,
+    pub real_time: bool,
 }
 
 /// `[stt]`
@@ -309,6 +310,7 @@ impl Config {
                 hello_timeout_ms: read.integer("server.hello_timeout_ms"),
                 idle_timeout_s: read.integer("server.idle_timeout_s"),
                 drain_timeout_ms: read.integer("server.drain_timeout_ms"),
+                real_time: read.switch("server.real_time"),
             },
             stt: Stt {
                 backend: SttBackend::from_word(&read.text("stt.backend")),

@@ -42,6 +42,8 @@ pub struct EngineOptions {
     pub max_sessions: usize,
     /// Threads that drive sessions.
     pub threads: usize,
+    /// Whether those threads go before all ordinary ones of the machine, where the system allows it.
+    pub real_time: bool,
     /// Where and how calls are recorded, if they are.
     pub recording: Option<RecordingOptions>,
 }
@@ -52,6 +54,7 @@ impl Default for EngineOptions {
         Self {
             max_sessions: 100,
             threads: cores.min(4),
+            real_time: false,
             recording: None,
         }
     }
@@ -121,7 +124,7 @@ impl Engine {
     /// An engine that serves with the backends of `registry`.
     #[must_use]
     pub fn new(options: EngineOptions, registry: Arc<Registry>, metrics: Arc<Metrics>) -> Self {
-        let threads = Threads::start(options.threads, options.max_sessions)
+        let threads = Threads::start(options.threads, options.max_sessions, options.real_time)
             .expect("a system that can start no thread can't run a server");
         let inner = Inner {
             options,

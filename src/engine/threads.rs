@@ -9,11 +9,19 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use thread_priority::unix::{
+    RealtimeThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+};
+use thread_priority::{ThreadPriority, ThreadPriorityValue};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Semaphore, mpsc};
 
 /// Futures that may wait for their thread to begin with them, beyond the sessions that may be open.
 const QUEUE_SLACK: usize = 64;
+
+/// The place of the sessions' threads among those that run in real time: above nothing but ordinary threads, below the kernel's own (50)
+/// and whatever audio server there is.
+const REAL_TIME_PRIORITY: u8 = 5;
 
 /// Begins with a future on the thread that it is sent to.
 type Job = Box<dyn FnOnce() + Send>;
@@ -49,8 +57,8 @@ impl Drop for Counted {
 }
 
 impl Threads {
-    /// Starts `count` threads for up to `sessions` sessions.
-    pub(super) fn start(count: usize, sessions: usize) -> io::Result<Self> {
+    /// Starts `count` threads for up to `sessions` sessions; in real time if that is wanted and allowed.
+    pub(super) fn start(count: usize, sessions: usize, real_time: bool) -> io::Result<Self> {
         let pool = NEXT_POOL.fetch_add(1, Ordering::Relaxed);
         let queue = sessions.saturating_add(QUEUE_SLACK).min(Semaphore::MAX_PERMITS);
         let threads = (0..count.max(1))
@@ -58,7 +66,14 @@ impl Threads {
                 let (jobs, waiting) = mpsc::channel(queue);
                 std::thread::Builder::new()
                     .name(format!("session-{number}"))
-                    .spawn(move || run(pool, number, waiting))?;
+                    .spawn(move || {
+                        if real_time && number == 0 {
+                            tell(go_real_time());
+                        } else if real_time {
+                            let _ = go_real_time();
+                        }
+                        run(pool, number, waiting);
+                    })?;
                 Ok(Thread {
                     jobs,
                     sessions: Arc::default(),
@@ -116,6 +131,30 @@ impl Threads {
     }
 }
 
+/// Lets this thread go before every ordinary one, whatever they are computing: a recogniser that keeps all cores busy then
+/// delays no frame by a time slice. A thread that never ended would not stop the machine: Linux leaves ordinary threads a twentieth
+/// of each second (sched(7), `sched_rt_runtime_us`).
+fn go_real_time() -> Result<(), thread_priority::Error> {
+    let priority = ThreadPriorityValue::try_from(REAL_TIME_PRIORITY).expect("it is within 0 to 99");
+    set_thread_priority_and_policy(
+        thread_native_id(),
+        ThreadPriority::Crossplatform(priority),
+        ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo),
+    )
+}
+
+/// Says how the threads run, once for all of them.
+fn tell(real_time: Result<(), thread_priority::Error>) {
+    match real_time {
+        Ok(()) => tracing::debug!("sessions run in real time"),
+        Err(error) => tracing::debug!(
+            ?error,
+            "sessions run as ordinary threads: real time isn't allowed here (`ulimit -r 5`, systemd's LimitRTPRIO=5, or Docker's \
+             --ulimit rtprio=5 allow it)"
+        ),
+    }
+}
+
 /// One thread's life.
 fn run(pool: usize, number: usize, mut jobs: mpsc::Receiver<Job>) {
     HERE.set(Some((pool, number)));
@@ -139,8 +178,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn threads_run_whether_real_time_is_allowed_or_not() {
+        let threads = Threads::start(1, 1, true).unwrap();
+        let (sender, mut receiver) = mpsc::channel(1);
+        assert!(threads.drive(move || async move {
+            let policy = thread_priority::unix::thread_schedule_policy().unwrap();
+            sender.send((go_real_time().is_ok(), policy)).await.unwrap();
+        }));
+        let (allowed, policy) = receiver.blocking_recv().unwrap();
+        let fifo = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
+        assert_eq!(policy == fifo, allowed);
+        if !allowed {
+            println!("skipped in part: real time isn't allowed here");
+        }
+    }
+
+    #[test]
     fn sessions_are_spread_and_those_begun_here_stay_here() {
-        let threads = Arc::new(Threads::start(2, 10).unwrap());
+        let threads = Arc::new(Threads::start(2, 10, false).unwrap());
         let (sender, mut receiver) = mpsc::channel(10);
         let (hold, held) = oneshot::channel::<()>();
         let first = sender.clone();

@@ -130,6 +130,7 @@ async fn start(loaded: &Loaded) -> Result<(Server, Clock), Failure> {
     let options = EngineOptions {
         max_sessions: config.server.max_sessions,
         recording,
+        real_time: config.server.real_time,
         ..EngineOptions::default()
     };
     let engine = Engine::new(options, Arc::clone(&registry), Arc::new(Metrics::default()));
