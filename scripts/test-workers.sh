@@ -20,3 +20,9 @@ $step "lints of the workers" cargo clippy --locked "${packages[@]}" --all-target
 $step "build: the workers and their tests" cargo build --locked "${packages[@]}" --bins --tests
 # They hold conversations with real libraries on all cores, so one at a time.
 $step "tests of the workers" cargo test --locked "${packages[@]}" -- --test-threads=1
+
+# The engine with each of them, out of the build that `make test` made. What isn't chosen here is skipped, and says so.
+scripts/build-tests.sh
+export REPARTEE_WORKERS=${REPARTEE_WORKERS:-$target/debug}
+if [ -z "${WORKERS:-}" ]; then export REPARTEE_REQUIRE_WORKERS=1; fi
+$step "calls with the workers" cargo test --locked --test workers -- --test-threads=1 --nocapture
