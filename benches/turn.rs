@@ -348,10 +348,8 @@ fn worth(_criterion: &mut Criterion) {
         println!("{}, {} recordings", kind.name, sounds.len());
         println!("  the speaker goes on, {}", bands(&inside));
         println!("  it was the end,      {}", bands(&at_end));
-        for (name, cut, delays) in [
-            ("silence alone", cut[0], &mut delays[0]),
-            ("with the model", cut[1], &mut delays[1]),
-        ] {
+        let named = ["silence alone", "with the model"].into_iter().zip(cut);
+        for ((name, cut), delays) in named.zip(&mut delays) {
             delays.sort_unstable();
             let mean = delays.iter().sum::<u128>() / (delays.len() as u128).max(1);
             let median = delays.get(delays.len() / 2).copied().unwrap_or_default();

@@ -358,7 +358,7 @@ async fn a_turn_model_that_is_missing_or_broken_or_unwanted_keeps_nobody() {
         .await;
         let (status, body) = http_get(server.address, "/ready").await;
         assert_eq!(status, 200, "turns end without it too: {body}");
-        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let body: Value = serde_json::from_str(&body).unwrap();
         let row = body["backends"]
             .as_array()
             .unwrap()
