@@ -235,5 +235,4 @@ fn stand_back(nice: u8) {
 }
 
 #[cfg(test)]
-#[path = "lane_tests.rs"]
 mod tests;

@@ -40,7 +40,7 @@ fn answer(mut prediction: Answer) -> Option<u16> {
 fn questions_are_answered_in_their_order() {
     let (lane, told, go_on) = lane();
     let asked: Vec<_> = [300, 700, 500]
-        .map(|length| lane.ask(&vec![0; length]).ok().expect("there is room"))
+        .map(|length| lane.ask(&vec![0; length]).expect("there is room"))
         .into();
     for _ in &asked {
         go_on.send(()).expect("the judge waits");
@@ -53,14 +53,14 @@ fn questions_are_answered_in_their_order() {
 #[test]
 fn a_full_lane_refuses_at_once_and_what_is_withdrawn_makes_room() {
     let (lane, told, go_on) = lane();
-    let running = lane.ask(&[0; 1]).ok().expect("there is room");
+    let running = lane.ask(&[0; 1]).expect("there is room");
     told.recv_timeout(PATIENCE).expect("it is judged");
     let mut waiting: Vec<_> = (0..WAITING_MAX)
-        .map(|number| lane.ask(&vec![0; 100 + number]).ok().expect("there is room"))
+        .map(|number| lane.ask(&vec![0; 100 + number]).expect("there is room"))
         .collect();
     assert_eq!(lane.ask(&[0; 900]).err(), Some(Refusal::Full));
     drop(waiting.swap_remove(3));
-    let late = lane.ask(&[0; 900]).ok().expect("one was withdrawn");
+    let late = lane.ask(&[0; 900]).expect("one was withdrawn");
     assert_eq!(lane.ask(&[0; 901]).err(), Some(Refusal::Full));
     // All the others are withdrawn: the judge sees none of them.
     drop(waiting);
@@ -78,16 +78,16 @@ fn a_judgement_that_fails_is_answered_with_nothing_and_the_next_one_is_judged() 
     let (bad, good) = (lane.ask(&[]), lane.ask(&[0; 40]));
     go_on.send(()).expect("the judge waits");
     go_on.send(()).expect("the judge waits");
-    assert_eq!(answer(bad.ok().expect("there is room")), None);
-    assert_eq!(answer(good.ok().expect("there is room")), Some(40));
+    assert_eq!(answer(bad.expect("there is room")), None);
+    assert_eq!(answer(good.expect("there is room")), Some(40));
 }
 
 #[test]
 fn questions_outlive_neither_the_lane_nor_its_thread() {
     let (dropped, told, go_on) = lane();
-    let running = dropped.ask(&[0; 10]).ok().expect("there is room");
+    let running = dropped.ask(&[0; 10]).expect("there is room");
     told.recv_timeout(PATIENCE).expect("it is judged");
-    let waiting = dropped.ask(&[0; 20]).ok().expect("there is room");
+    let waiting = dropped.ask(&[0; 20]).expect("there is room");
     drop(dropped);
     assert_eq!(answer(waiting), None);
     go_on.send(()).expect("the judge waits");
@@ -95,7 +95,7 @@ fn questions_outlive_neither_the_lane_nor_its_thread() {
 
     let panicking = Lane::start(0, || Ok(Box::new(|_: &[i16]| panic!("the library has a bug"))));
     let panicking = panicking.expect("a thread starts");
-    let asked = panicking.ask(&[0; 10]).ok().expect("there is room");
+    let asked = panicking.ask(&[0; 10]).expect("there is room");
     assert_eq!(answer(asked), None);
     // The thread closes the lane while it unwinds, at the latest when it has ended.
     while panicking.ask(&[0; 10]).is_ok() {
@@ -119,7 +119,7 @@ fn what_cannot_be_made_is_told() {
 #[test]
 fn an_answer_wakes_whoever_polls() {
     let (lane, _told, go_on) = lane();
-    let mut asked = lane.ask(&[0; 250]).ok().expect("there is room");
+    let mut asked = lane.ask(&[0; 250]).expect("there is room");
     let mut context = Context::from_waker(Waker::noop());
     assert!(asked.poll_answer(&mut context).is_pending());
     go_on.send(()).expect("the judge waits");
