@@ -3,7 +3,8 @@
 #
 #   REPARTEE_HOME         where fetched files go (default: .repartee in this repository)
 #   REPARTEE_SKIP_APT=1   don't touch system packages (for systems that aren't Debian or Ubuntu)
-#   REPARTEE_SKIP_WHEELS=1  don't fetch onnxruntime and the Silero model: speech is then found by the simpler detector alone
+#   REPARTEE_SKIP_WHEELS=1  don't fetch onnxruntime and the Silero and smart-turn models: speech is then found by the simpler
+#                         detector alone, and turns end by silence and words
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/packages.sh
@@ -32,21 +33,24 @@ if [ "$(printf '%s\n%s\n' "$oldest_rust" "${found_rust%%-*}" | sort -V | head -n
     "Then run the same command again."
 fi
 
-# --- onnxruntime and the Silero voice detector, out of their Python wheels -------------------------------------------
+# --- onnxruntime, the Silero voice detector and the smart-turn model, out of their Python wheels --------------------
 # The stamp holds the pinned versions that were unpacked; a change of scripts/wheels.txt fetches anew.
 stamp=$home/wheels.stamp
 library=$home/lib/libonnxruntime.so
-model=$home/models/vad/silero_vad.onnx
-unpacked() { cmp -s scripts/wheels.txt "$stamp" && [ -s "$library" ] && [ -s "$model" ]; }
+detector=$home/models/vad/silero_vad.onnx
+turn_model=$home/models/turn/smart-turn-v3.2-cpu.onnx
+unpacked() {
+  cmp -s scripts/wheels.txt "$stamp" && [ -s "$library" ] && [ -s "$detector" ] && [ -s "$turn_model" ]
+}
 if [ "${REPARTEE_SKIP_WHEELS:-0}" != 1 ] && ! unpacked; then
   machine=$(uname -m)
   case $machine in
     x86_64 | aarch64) ;;
     arm64) machine=aarch64 ;;
     *) fail "there is no onnxruntime wheel for a $machine machine." \
-      "Go on without the Silero detector:  REPARTEE_SKIP_WHEELS=1 make ${MAKE_GOAL:-run}" ;;
+      "Go on without the Silero detector and the turn model:  REPARTEE_SKIP_WHEELS=1 make ${MAKE_GOAL:-run}" ;;
   esac
-  command -v python3 >/dev/null || fail "python3 with its venv module is needed to fetch two Python wheels."
+  command -v python3 >/dev/null || fail "python3 with its venv module is needed to fetch three Python wheels."
   mkdir -p "$home"
   # Two set-ups at once (an editor and a shell, say) take turns instead of treading on each other.
   exec 9>"$home/.lock"
@@ -54,7 +58,7 @@ if [ "${REPARTEE_SKIP_WHEELS:-0}" != 1 ] && ! unpacked; then
   if unpacked; then exit 0; fi
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
-  say "fetching onnxruntime and the Silero model (two Python wheels, 35 MB)"
+  say "fetching onnxruntime, the Silero and the smart-turn model (three Python wheels, 47 MB)"
   python3 -m venv "$work/venv" ||
     fail "python3 could not make a virtual environment." "On Debian or Ubuntu:  apt-get install python3-venv"
   # The wheel for Python 3.11 serves whatever Python is here: only its C library is unpacked, Python never loads it.
@@ -62,7 +66,7 @@ if [ "${REPARTEE_SKIP_WHEELS:-0}" != 1 ] && ! unpacked; then
     --only-binary=:all: --implementation cp --python-version 3.11 --platform "manylinux_2_28_$machine" \
     --dest "$work/wheels" -r scripts/wheels.txt ||
     fail "the Python package index could not be reached, or a wheel isn't what was pinned in scripts/wheels.txt." \
-      "Run the same command again once it can be, or go on without the Silero detector:" \
+      "Run the same command again once it can be, or go on without the Silero detector and the turn model:" \
       "REPARTEE_SKIP_WHEELS=1 make ${MAKE_GOAL:-run}"
   "$work/venv/bin/python" scripts/unpack_wheels.py "$work/wheels" "$home"
   "$work/venv/bin/python" -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "$library" ||

@@ -20,6 +20,12 @@ WANTED = [
     ("onnxruntime-*.whl", "onnxruntime/ThirdPartyNotices.txt", "lib/onnxruntime-ThirdPartyNotices.txt"),
     ("silero_vad-*.whl", "silero_vad/data/silero_vad.onnx", "models/vad/silero_vad.onnx"),
     ("silero_vad-*.whl", "silero_vad-*.dist-info/licenses/LICENSE", "models/vad/silero_vad-LICENSE.txt"),
+    (
+        "pipecat_ai-*.whl",
+        "pipecat/audio/turn/smart_turn/data/smart-turn-v3.2-cpu.onnx",
+        "models/turn/smart-turn-v3.2-cpu.onnx",
+    ),
+    ("pipecat_ai-*.whl", "pipecat_ai-*.dist-info/licenses/LICENSE", "models/turn/smart-turn-LICENSE.txt"),
 ]
 
 

@@ -47,6 +47,7 @@ pub struct Metrics {
     errors: Family<Kind, Counter>,
     backends_lost: Family<Kind, Counter>,
     backends_ready: Family<Kind, Gauge>,
+    turn_predictions: Family<Kind, Counter>,
     stages: StageHistograms,
     first_audio: Histogram,
     lateness: Histogram,
@@ -73,6 +74,7 @@ impl Default for Metrics {
             errors: Family::default(),
             backends_lost: Family::default(),
             backends_ready: Family::default(),
+            turn_predictions: Family::default(),
             stages: Family::new_with_constructor(stage_histogram),
             first_audio: Histogram::new(STAGE_BUCKETS),
             lateness: Histogram::new(LATENESS_BUCKETS),
@@ -108,6 +110,11 @@ impl Default for Metrics {
             "Whether a backend serves now (1) or not (0), by its job",
             metrics.backends_ready.clone(),
         );
+        registry.register(
+            "turn_predictions",
+            "Questions to the turn model, by what became of them",
+            metrics.turn_predictions.clone(),
+        );
         registry.register("stage_seconds", "Time of each stage of a turn", metrics.stages.clone());
         registry.register(
             "first_audio_seconds",
@@ -135,6 +142,16 @@ impl Metrics {
         self.backends_ready
             .get_or_create(&Kind { kind: kind.to_string() })
             .set(i64::from(ready));
+    }
+
+    /// Counts a question to the turn model: "answered", "failed", "refused" because too many wait, "withdrawn" because the
+    /// answer wasn't wanted any more.
+    pub fn turn_prediction(&self, outcome: &str) {
+        self.turn_predictions
+            .get_or_create(&Kind {
+                kind: outcome.to_owned(),
+            })
+            .inc();
     }
 
     /// The text that Prometheus scrapes (OpenMetrics 1.0).

@@ -310,6 +310,79 @@ async fn a_missing_detector_is_named_with_its_remedy() {
 }
 
 #[tokio::test]
+async fn a_turn_model_that_is_missing_or_broken_or_unwanted_keeps_nobody() {
+    let _alone = ALONE.lock().await;
+    let (empty, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let file = broken.path().join("turn/smart-turn-v3.2-cpu.onnx");
+    std::fs::create_dir(file.parent().unwrap()).unwrap();
+    std::fs::write(&file, b"not a model").unwrap();
+    let bare = [
+        "--stt",
+        "none",
+        "--tts",
+        "none",
+        "--llm",
+        "parrot",
+        "--set",
+        "vad.backend=webrtc",
+    ];
+    let home = format!("paths.home={}", empty.path().display());
+    let models = format!("paths.models={}", broken.path().display());
+    let file = file.display().to_string();
+    for (settings, state, reason, log, start) in [
+        // Nobody asked for it: whoever looks finds the remedy, and nobody is told.
+        (vec![home.as_str()], "missing", "make setup", "", ""),
+        // Somebody asked for it.
+        (
+            vec![home.as_str(), "turn.backend=smart-turn"],
+            "missing",
+            "make setup",
+            "make setup",
+            "",
+        ),
+        // It is there, and broken. Without onnxruntime, that is what is told.
+        (
+            vec![models.as_str(), "turn.backend=smart-turn"],
+            "missing",
+            "smart-turn",
+            "silence and words alone",
+            "",
+        ),
+        (vec!["turn.backend=none"], "off", "turn.backend", "", "no turn model"),
+    ] {
+        let settings: Vec<_> = settings.iter().flat_map(|setting| ["--set", *setting]).collect();
+        let server = ServerProcess::start(&[&bare[..], &settings].concat()).await;
+        eventually("it tells that it is ready", LIMIT, || {
+            server.stdout().contains("ready after")
+        })
+        .await;
+        let (status, body) = http_get(server.address, "/ready").await;
+        assert_eq!(status, 200, "turns end without it too: {body}");
+        let body: Value = serde_json::from_str(&body).unwrap();
+        let row = body["backends"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|row| row["kind"] == "turn")
+            .unwrap();
+        assert_eq!(row["state"], state, "{row}");
+        let told = row["reason"].as_str().unwrap();
+        assert!(told.contains(reason), "{told}");
+        if settings.contains(&models.as_str()) && !told.contains("needs onnxruntime") {
+            assert!(told.contains(&file), "the file is named: {told}");
+        }
+        assert_eq!(
+            server.stderr().contains("silence and words alone"),
+            !log.is_empty(),
+            "{}",
+            server.stderr()
+        );
+        assert!(server.stderr().contains(log), "{}", server.stderr());
+        assert!(server.stdout().contains(start), "{}", server.stdout());
+    }
+}
+
+#[tokio::test]
 async fn a_taken_port_is_told_in_one_line_with_the_remedy() {
     let _alone = ALONE.lock().await;
     let bare = [

@@ -523,12 +523,24 @@ fn turn_model_ends_a_turn_early() {
 fn turn_model_keeps_a_turn_open() {
     insta::assert_snapshot!(
         call()
-            .turn_model(100)
+            .turn_model(50)
             .user(500, "my number is five five five", 1_400)
             .user(2_900, "one two three four", 1_000)
             .until(9_000)
             .run()
     );
+}
+
+#[test]
+fn turn_model_is_not_waited_for_when_the_user_goes_on() {
+    let timeline = call()
+        .turn_model(990)
+        .user(500, "my number is", 800)
+        // The model is asked after 100 ms of silence and takes 40 ms to answer.
+        .user(1_430, "five five five", 800)
+        .until(6_000)
+        .run();
+    insta::assert_snapshot!(timeline);
 }
 
 #[test]

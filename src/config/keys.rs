@@ -365,6 +365,13 @@ pub const KEYS: &[Key] = &[
     ),
     // --- turn
     Key::new(
+        "turn.backend",
+        Kind::Choice(&["auto", "smart-turn", "none"]),
+        "auto",
+        "\"smart-turn\" judges by the sound of the last eight seconds whether a turn is complete, \"none\" leaves that to \
+         silence and words. \"auto\" takes smart-turn where its model and onnxruntime are.",
+    ),
+    Key::new(
         "turn.start_ms",
         milliseconds(0, 2_000),
         "90",

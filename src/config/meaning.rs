@@ -101,6 +101,18 @@ choice! {
 }
 
 choice! {
+    /// Which model judges whether a turn is complete.
+    TurnBackend {
+        /// smart-turn where it can run, else none.
+        Auto = "auto",
+        /// The neural network.
+        SmartTurn = "smart-turn",
+        /// None at all: silence and words decide.
+        None = "none",
+    }
+}
+
+choice! {
     /// How much the log tells.
     LogLevel {
         /// Nothing.
@@ -214,6 +226,7 @@ pub struct Vad {
     reason = "the fields are the keys of the same name, documented in the table"
 )]
 pub struct Turn {
+    pub backend: TurnBackend,
     pub start_ms: u32,
     pub pre_roll_ms: u32,
     pub endpointing_ms: u32,
@@ -342,6 +355,7 @@ impl Config {
                 stop_per_mille: read.thousandths("vad.stop_threshold"),
             },
             turn: Turn {
+                backend: TurnBackend::from_word(&read.text("turn.backend")),
                 start_ms: read.integer("turn.start_ms"),
                 pre_roll_ms: read.integer("turn.pre_roll_ms"),
                 endpointing_ms: read.integer("turn.endpointing_ms"),

@@ -28,7 +28,7 @@ mod written;
 pub use keys::{KEYS, Key, SECTIONS, Section};
 pub use meaning::{
     Config, Llm, LlmBackend, Log, LogFormat, LogLevel, Mode, Paths, Server, Stt, SttBackend, Trace, Tts, TtsBackend,
-    Turn, Vad, VadBackend, Workers,
+    Turn, TurnBackend, Vad, VadBackend, Workers,
 };
 pub use mistake::{LoadError, Mistake, Place, Problem};
 pub use network::{Network, NetworkError};

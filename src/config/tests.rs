@@ -95,6 +95,7 @@ fn the_words_of_the_table_are_those_of_the_types() {
     assert_eq!(words("tts.backend"), TtsBackend::WORDS);
     assert_eq!(words("llm.backend"), LlmBackend::WORDS);
     assert_eq!(words("vad.backend"), VadBackend::WORDS);
+    assert_eq!(words("turn.backend"), TurnBackend::WORDS);
     assert_eq!(words("log.level"), LogLevel::WORDS);
     assert_eq!(words("log.format"), LogFormat::WORDS);
 }

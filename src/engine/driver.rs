@@ -19,7 +19,7 @@ use super::playout::Player;
 use super::recording::Recorder;
 use super::ring::AudioRing;
 use super::wire::{INPUT_CAPACITY, Port};
-use crate::backend::{Backend, Push, SttRequest, TtsEvent, TtsRequest, Vad};
+use crate::backend::{Backend, OpenError, Push, SttRequest, TtsEvent, TtsRequest, Vad};
 use crate::call::{BackendKind, CloseReason, Event, LlmEvent, StageFailure, SttEvent};
 use crate::id::SynthesisId;
 use crate::metrics::Metrics;
@@ -182,7 +182,11 @@ impl Driver {
                 }
             }
             Action::CancelTranscription { id } => self.transcriptions.retain(|job| job.id != id),
-            Action::Predict { id, end } => self.predict(id, end),
+            Action::Predict { id, from, end } => self.predict(id, from, end),
+            Action::CancelPrediction { id } => {
+                self.predictions.retain(|job| job.id != id);
+                self.surroundings.metrics.turn_prediction("withdrawn");
+            }
             Action::Generate { id, prompt, not_before } => {
                 self.generations.push(GenerationJob {
                     id,
@@ -254,14 +258,22 @@ impl Driver {
         }
     }
 
-    fn predict(&mut self, id: crate::id::PredictionId, end: Samples) {
+    fn predict(&mut self, id: crate::id::PredictionId, from: Samples, end: Samples) {
         let mut answer = None;
         if let Some(Backend::Turn(backend)) = self.backend(BackendKind::Turn).cloned() {
-            let from = end.saturating_sub(Samples::new(PREDICTION_SAMPLES));
+            let from = from.max(end.saturating_sub(Samples::new(PREDICTION_SAMPLES)));
             let wanted = usize::try_from((end - from).count()).unwrap_or(usize::MAX);
             self.scratch.clear();
             self.ring.read(from, wanted, &mut self.scratch);
-            answer = backend.predict(&self.scratch).ok();
+            match backend.predict(&self.scratch) {
+                Ok(asked) => answer = Some(asked),
+                // The turn then ends by silence and words, like one that the model has no opinion about.
+                Err(OpenError::Busy { .. }) => self.surroundings.metrics.turn_prediction("refused"),
+                Err(error) => {
+                    tracing::debug!(%error, "the turn model can't be asked");
+                    self.surroundings.metrics.turn_prediction("failed");
+                }
+            }
         }
         self.predictions.push(PredictionJob { id, answer });
     }
@@ -573,7 +585,11 @@ impl Driver {
     fn poll_predictions(&mut self, context: &mut Context<'_>) -> bool {
         for index in 0..self.predictions.len() {
             let answer = match &mut self.predictions[index].answer {
-                Some(answer) => answer.poll_answer(context),
+                Some(answer) => answer.poll_answer(context).map(|complete| {
+                    let outcome = if complete.is_some() { "answered" } else { "failed" };
+                    self.surroundings.metrics.turn_prediction(outcome);
+                    complete
+                }),
                 None => Poll::Ready(None),
             };
             if let Poll::Ready(complete) = answer {

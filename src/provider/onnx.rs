@@ -3,6 +3,8 @@
 //! `ort` panics when its library can't be loaded at its first use. So nothing may use it before [`runtime`] has
 //! succeeded, which is why everything that needs it asks here for the [`Environment`].
 
+pub mod model;
+
 use std::env;
 use std::ffi::OsString;
 use std::fmt::Write as _;

@@ -43,12 +43,19 @@ pub enum Action {
         /// Which.
         id: TranscriptionId,
     },
-    /// Ask the turn model about the audio up to `end`.
+    /// Ask the turn model about the audio from `from` to `end`; where that is more than it looks at, its end counts.
     Predict {
         /// Names the question.
         id: PredictionId,
+        /// Where the turn begins.
+        from: Samples,
         /// Where the audio ends.
         end: Samples,
+    },
+    /// Its answer isn't wanted any more.
+    CancelPrediction {
+        /// Which.
+        id: PredictionId,
     },
     /// Ask the language model.
     Generate {

@@ -312,6 +312,7 @@ impl Session {
 
     /// Ends everything. Whatever was announced gets its terminal; nothing is waited for any more.
     fn close(&mut self, reason: CloseReason) {
+        self.withdraw_question();
         if let TurnEffect::Cleared(open) = self.turn.handle(TurnEvent::Clear) {
             self.emit(Event::SpeechStopped {
                 turn: open.id,

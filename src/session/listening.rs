@@ -10,7 +10,7 @@ use super::endpoint::{self, Evidence, Verdict};
 use super::recognition::{Recognition, SegmentState};
 use super::response::Response;
 use super::speech::{Frame, Onset, OnsetChange, Sound};
-use super::turn::{OpenTurn, Turn, TurnEffect, TurnEvent};
+use super::turn::{OpenTurn, Opinion, Turn, TurnEffect, TurnEvent};
 use crate::call::{BackendKind, Event, Probability, ResponseStatus, TurnDetection, TurnReport};
 use crate::id::{PredictionId, TurnId};
 use crate::pii::Pii;
@@ -121,6 +121,7 @@ impl Session {
             Sound::Silence => false,
         };
         if is_speech {
+            self.withdraw_question();
             let arrival = self.clock.arrival(frame.end);
             let effect = self.turn.handle(TurnEvent::Speech(frame.end, arrival));
             if effect == TurnEffect::Resumed {
@@ -173,18 +174,32 @@ impl Session {
             return;
         };
         let silence = end.saturating_sub(open.speech_end).duration();
-        if pause.asked.is_some() || silence < endpoint::ASK_TURN_MODEL_AFTER {
+        if pause.opinion != Opinion::Unasked || silence < endpoint::ASK_TURN_MODEL_AFTER {
             return;
         }
-        pause.asked = Some(id);
+        pause.opinion = Opinion::Asked(id);
+        // The model judges one turn: what was said before it would only mislead it.
+        let pre_roll = Samples::from_millis(self.settings.speech.pre_roll_ms.into());
+        let from = open
+            .speech_start
+            .saturating_sub(pre_roll)
+            .max(self.clock.kept_from)
+            .min(end);
         self.ids.prediction = id.next();
-        self.act(Action::Predict { id, end });
+        self.act(Action::Predict { id, from, end });
+    }
+
+    /// The answer to what the turn model was asked isn't wanted any more.
+    pub(super) fn withdraw_question(&mut self) {
+        if let Some(id) = self.turn.unanswered() {
+            self.act(Action::CancelPrediction { id });
+        }
     }
 
     pub(super) fn handle_prediction(&mut self, id: PredictionId, complete: Option<Probability>) {
         match &mut self.turn {
-            Turn::Deciding { pause, .. } if pause.asked == Some(id) && pause.complete.is_none() => {
-                pause.complete = complete;
+            Turn::Deciding { pause, .. } if pause.opinion == Opinion::Asked(id) => {
+                pause.opinion = Opinion::Given(complete);
             }
             Turn::Idle | Turn::Speaking { .. } | Turn::Deciding { .. } => self.count_stale(),
         }
@@ -208,7 +223,10 @@ impl Session {
                 .recognition
                 .as_ref()
                 .map_or(Time::ZERO, |recognition| recognition.changed_at),
-            complete: pause.complete,
+            complete: match pause.opinion {
+                Opinion::Given(complete) => complete,
+                Opinion::Unasked | Opinion::Asked(_) => None,
+            },
         };
         match endpoint::decide(&evidence, &open.endpointing) {
             Verdict::End => Some(self.now),
@@ -234,6 +252,7 @@ impl Session {
     /// The open turn is over: by silence, or because the client says so.
     pub(super) fn end_turn(&mut self, by_client: bool) {
         let received = self.clock.received;
+        self.withdraw_question();
         let TurnEffect::Ended(mut open) = self.turn.handle(TurnEvent::End) else {
             return;
         };
@@ -293,6 +312,7 @@ impl Session {
     pub(super) fn clear_turn(&mut self) {
         self.clock.taken = self.clock.received;
         self.speech.reset();
+        self.withdraw_question();
         if let TurnEffect::Cleared(open) = self.turn.handle(TurnEvent::Clear) {
             self.cancel_recognition(open.recognition);
             self.emit(Event::SpeechStopped {

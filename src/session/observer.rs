@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Action, Input, Output, Violation};
 use crate::call::{BackendKind, Command, Event};
-use crate::id::{ResponseId, TranscriptionId, TurnId};
+use crate::id::{PredictionId, ResponseId, TranscriptionId, TurnId};
 use crate::pii::Pii;
 use crate::time::{Samples, Time};
 
@@ -32,6 +32,7 @@ pub struct Observer {
     turns: BTreeMap<TurnId, Seen>,
     reports: BTreeMap<TurnId, ()>,
     transcriptions: BTreeMap<TranscriptionId, Transcription>,
+    asked: Option<PredictionId>,
     last_ids: BTreeMap<&'static str, u64>,
     kept_from: Samples,
     leases: BTreeMap<BackendKind, ()>,
@@ -57,6 +58,7 @@ impl Observer {
     pub fn input(&mut self, now: Time, input: &Input, open: bool) {
         self.now = self.now.max(now);
         match input {
+            Input::Prediction { id, .. } if self.asked == Some(*id) => self.asked = None,
             Input::Command(Command::Status) if open => self.status_due += 1,
             Input::Command(Command::Dtmf { .. }) if open => self.dtmf_due += 1,
             Input::Command(Command::Update(_)) if open => self.update_due += 1,
@@ -118,10 +120,22 @@ impl Observer {
                 Some(Transcription::Running { .. } | Transcription::Finished) => Ok(()),
                 Some(Transcription::Over) | None => Err(Violation("only what is being recognised is cancelled")),
             },
-            Action::Predict { id, .. } => {
+            Action::Predict { id, from, end } => {
                 self.grows("prediction", id.number())?;
+                must(
+                    self.asked.replace(*id).is_none(),
+                    "the turn model is asked one question at a time",
+                )?;
+                must(
+                    *from >= self.kept_from && from <= end,
+                    "audio that was given up is not judged",
+                )?;
                 must(self.open_turn.is_some(), "the turn model is asked about an open turn")
             }
+            Action::CancelPrediction { id } => must(
+                self.asked.take() == Some(*id),
+                "only a question without an answer is withdrawn",
+            ),
             Action::Generate { id, .. } => self.grows("generation", id.number()),
             Action::CancelGeneration { .. } | Action::CancelSynthesis { .. } => Ok(()),
             Action::Synthesize { id, response, .. } => {

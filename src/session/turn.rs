@@ -32,12 +32,23 @@ pub(crate) struct OpenTurn {
 /// A pause in an open turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Pause {
-    /// The question that was put to the turn model about it.
-    pub(crate) asked: Option<PredictionId>,
-    /// Its answer.
-    pub(crate) complete: Option<Probability>,
+    /// What the turn model says about it.
+    pub(crate) opinion: Opinion,
     /// Whether a reply has been prepared in it: once a pause is enough.
     pub(crate) eager: bool,
+}
+
+/// What the turn model says about a pause. It is asked once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Opinion {
+    /// It wasn't asked.
+    #[default]
+    Unasked,
+    /// It was asked under this id.
+    Asked(PredictionId),
+    /// It has answered, with nothing if it failed.
+    Given(Option<Probability>),
 }
 
 /// Where the user's turn stands.
@@ -139,6 +150,17 @@ impl Turn {
         }
     }
 
+    /// The question to the turn model that has no answer yet.
+    pub(crate) fn unanswered(&self) -> Option<PredictionId> {
+        match self {
+            Self::Deciding { pause, .. } => match pause.opinion {
+                Opinion::Asked(id) => Some(id),
+                Opinion::Unasked | Opinion::Given(_) => None,
+            },
+            Self::Idle | Self::Speaking { .. } => None,
+        }
+    }
+
     /// The turn that is open.
     pub(crate) fn open_mut(&mut self) -> Option<&mut OpenTurn> {
         match self {
@@ -186,7 +208,7 @@ mod tests {
         let spoken = |end| open(1).spoken(Samples::new(end), Time::from_millis(30));
         let later = TurnEvent::Speech(Samples::new(300), Time::from_millis(30));
         let asked = Pause {
-            asked: Some(PredictionId::new(4)),
+            opinion: Opinion::Asked(PredictionId::new(4)),
             ..Pause::default()
         };
         let deciding = || Turn::Deciding {

@@ -11,12 +11,13 @@ use tokio::task::JoinSet;
 
 use crate::backend::Backend;
 use crate::call::BackendKind;
-use crate::config::{Config, LlmBackend, Mode, SttBackend, TtsBackend, VadBackend};
+use crate::config::{Config, LlmBackend, Mode, SttBackend, TtsBackend, TurnBackend, VadBackend};
 use crate::id::Generation;
 use crate::pii::Pii;
 use crate::provider::openai::{self, OpenaiBackend, OpenaiOptions};
 use crate::provider::parrot::ParrotBackend;
 use crate::provider::silero::{SileroBackend, SileroOptions};
+use crate::provider::smart_turn::{self, SmartTurnBackend, SmartTurnOptions};
 use crate::provider::webrtc_vad::{Aggressiveness, WebrtcVadBackend};
 use crate::provider::{self, onnx::Places};
 use crate::registry::Registry;
@@ -33,7 +34,16 @@ impl Backends {
     /// answers, whatever its backends do.
     pub(super) fn start(config: &Config, registry: Arc<Registry>) -> Self {
         let mut loading = JoinSet::new();
-        registry.mark_missing(BackendKind::Turn, "this version has no turn model".to_owned());
+        if config.turn.backend == TurnBackend::None {
+            let reason = "switched off by turn.backend = \"none\"; silence and words end turns";
+            registry.switch_off(BackendKind::Turn, reason.to_owned());
+        } else {
+            let (config, registry) = (config.clone(), Arc::clone(&registry));
+            loading.spawn_blocking(move || {
+                let loaded = load_turn(&config, registry.next_generation());
+                settle(&registry, BackendKind::Turn, loaded);
+            });
+        }
         loading.spawn_blocking({
             let (config, registry) = (config.clone(), Arc::clone(&registry));
             move || {
@@ -230,6 +240,32 @@ fn load_vad(config: &Config, generation: Generation) -> Result<Backend, String> 
 
 fn silero_model(models: &Path) -> PathBuf {
     models.join(provider::silero::MODEL_FILE)
+}
+
+fn load_turn(config: &Config, generation: Generation) -> Result<Backend, String> {
+    let options = SmartTurnOptions {
+        places: Places {
+            library: config.paths.onnxruntime.clone(),
+            data: data_folder(config),
+        },
+        model: config
+            .paths
+            .models
+            .as_deref()
+            .map(|models| models.join(smart_turn::MODEL_FILE))
+            .filter(|path| path.is_file()),
+        nice: config.workers.nice,
+    };
+    match SmartTurnBackend::load(&options, generation) {
+        Ok(smart_turn) => Ok(Backend::Turn(Arc::new(smart_turn))),
+        Err(error) => {
+            // What nobody asked for and isn't there is no news; what is there and broken is.
+            if config.turn.backend == TurnBackend::SmartTurn || !error.is_absence() {
+                tracing::warn!("turns end by silence and words alone: {error}");
+            }
+            Err(error.to_string())
+        }
+    }
 }
 
 async fn load_llm(config: &Config, generation: Generation) -> Result<Backend, String> {

@@ -219,6 +219,9 @@ async fn tell_readiness(registry: Arc<Registry>, voice: Option<String>, started:
         };
         match &*settled {
             Slot::Ready(backend) => parts.push(format!("{kind} {}", backend.capabilities().name)),
+            Slot::Missing { by_choice: true, .. } if kind == BackendKind::Turn => {
+                parts.push("no turn model".to_owned())
+            }
             Slot::Missing { .. } if kind == BackendKind::Turn => {}
             Slot::Missing { by_choice: true, .. } => parts.push(format!("{kind} off")),
             Slot::Missing { reason, .. } if kind == BackendKind::Llm => parts.push(format!("no {kind} ({reason})")),

@@ -1,9 +1,10 @@
 //! One onnxruntime session with Silero's model, and the tensors that all its runs share.
 
 use ort::environment::Environment;
-use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{IoBinding, Session};
-use ort::value::{Outlet, Tensor, TensorElementType, ValueType};
+use ort::value::{Tensor, TensorElementType};
+
+use crate::provider::onnx::model::{self, Interface};
 
 /// New samples of a run: 32 ms at 16 kHz.
 pub(super) const FRAME: usize = 512;
@@ -16,6 +17,19 @@ pub(super) const INPUT: usize = CONTEXT + FRAME;
 
 /// Numbers of the model's state: 2 × 1 × 128.
 pub(super) const STATE: usize = 256;
+
+const SILERO: Interface = Interface {
+    models: "Silero VAD 5 and 6",
+    inputs: &[
+        ("input", TensorElementType::Float32),
+        ("state", TensorElementType::Float32),
+        ("sr", TensorElementType::Int64),
+    ],
+    outputs: &[
+        ("output", TensorElementType::Float32),
+        ("stateN", TensorElementType::Float32),
+    ],
+};
 
 /// The model, loaded. Its tensors are made once and bound once: on the CPU, onnxruntime binds memory, not contents, which
 /// [`Engine::new`] checks.
@@ -30,9 +44,9 @@ pub(super) struct Engine {
 
 impl Engine {
     /// Loads the model and tries it out.
-    pub(super) fn new(environment: &Environment, model: &[u8]) -> Result<Self, String> {
-        let session = load(environment, model)?;
-        check(&session)?;
+    pub(super) fn new(environment: &Environment, file: &[u8]) -> Result<Self, String> {
+        let session = model::load(environment, file)?;
+        SILERO.check(&session)?;
         let mut engine = bind(session).map_err(|error| error.to_string())?;
         engine.try_out()?;
         Ok(engine)
@@ -79,51 +93,6 @@ impl Engine {
         }
         Ok(())
     }
-}
-
-fn load(environment: &Environment, model: &[u8]) -> Result<Session, String> {
-    // One thread: the model is too small to be worth dividing, and threads that spin would cost more than it.
-    let configured = || -> ort::Result<Session> {
-        Session::builder(environment)?
-            .with_optimization_level(GraphOptimizationLevel::All)?
-            .with_intra_threads(1)?
-            .with_inter_threads(1)?
-            .with_intra_op_spinning(false)?
-            .commit_from_memory(model)
-    };
-    configured().map_err(|error| error.to_string())
-}
-
-/// Whether this is the model that we know how to speak to.
-fn check(session: &Session) -> Result<(), String> {
-    let wanted = [
-        ("input", TensorElementType::Float32, session.inputs()),
-        ("state", TensorElementType::Float32, session.inputs()),
-        ("sr", TensorElementType::Int64, session.inputs()),
-        ("output", TensorElementType::Float32, session.outputs()),
-        ("stateN", TensorElementType::Float32, session.outputs()),
-    ];
-    for (name, element, outlets) in wanted {
-        let fits = outlets.iter().any(|outlet| {
-            outlet.name() == name && matches!(outlet.dtype(), ValueType::Tensor { ty, .. } if *ty == element)
-        });
-        if !fits {
-            let names = |outlets: &[Outlet]| {
-                let names: Vec<&str> = outlets.iter().take(8).map(Outlet::name).collect();
-                names.join(", ")
-            };
-            return Err(format!(
-                "Silero VAD 5 and 6 have inputs input, state, sr and outputs output, stateN; this model has inputs {} \
-                 and outputs {}",
-                names(session.inputs()),
-                names(session.outputs())
-            ));
-        }
-    }
-    if session.inputs().len() > 3 {
-        return Err("it wants more inputs than Silero VAD 5 and 6 have".to_owned());
-    }
-    Ok(())
 }
 
 fn bind(session: Session) -> ort::Result<Engine> {

@@ -12,27 +12,20 @@ mod gate;
 use std::cell::RefCell;
 use std::env;
 use std::ffi::OsString;
-use std::fs;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use self::engine::{CONTEXT, Engine, FRAME, INPUT, STATE};
 use self::gate::Gate;
+use super::onnx::model::{self, MODELS_VARIABLE};
 use super::onnx::{self, Places, RuntimeError};
 use crate::backend::{Capabilities, OpenError, Vad, VadBackend};
 use crate::call::{BackendKind, Probability};
 use crate::id::Generation;
 
-/// The environment variable that names the folder of models.
-pub const MODELS_VARIABLE: &str = "REPARTEE_MODELS";
-
 /// The model's file, relative to the folder of models.
 pub const MODEL_FILE: &str = "vad/silero_vad.onnx";
-
-/// Silero's files have 1.3 to 2.3 MB. What is larger than this isn't one, and isn't read into memory to find out.
-const MODEL_BYTES_MAX: u64 = 64 << 20;
 
 /// How Silero is loaded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -80,18 +73,8 @@ pub fn find_model(
     options: &SileroOptions,
     variable: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<PathBuf, SileroError> {
-    let looked = match &options.model {
-        Some(model) => vec![model.clone()],
-        None => {
-            let mut looked = vec![options.places.data.join("models").join(MODEL_FILE)];
-            looked.extend(variable(MODELS_VARIABLE).map(|models| Path::new(&models).join(MODEL_FILE)));
-            looked
-        }
-    };
-    match looked.iter().find(|path| path.is_file()) {
-        Some(path) => Ok(path.clone()),
-        None => Err(SileroError::Missing { looked }),
-    }
+    model::find(MODEL_FILE, options.model.as_deref(), &options.places.data, variable)
+        .map_err(|looked| SileroError::Missing { looked })
 }
 
 /// Makes Silero's detectors.
@@ -134,7 +117,7 @@ impl SileroBackend {
             path: path.clone(),
             reason,
         };
-        let bytes = read(&path).map_err(unusable)?;
+        let bytes = model::read(&path).map_err(unusable)?;
         let environment = onnx::runtime(&options.places)?;
         let model = Arc::new(Model { environment, bytes });
         let backend = Self {
@@ -175,18 +158,6 @@ impl SileroBackend {
             Ok(engine)
         })
     }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let file = fs::File::open(path).map_err(|error| error.to_string())?;
-    let mut bytes = Vec::new();
-    file.take(MODEL_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| error.to_string())?;
-    if bytes.len() as u64 > MODEL_BYTES_MAX {
-        return Err(format!("it is larger than {} MiB", MODEL_BYTES_MAX >> 20));
-    }
-    Ok(bytes)
 }
 
 impl VadBackend for SileroBackend {

@@ -1,4 +1,6 @@
 use std::cell::Cell;
+use std::fs;
+use std::path::Path;
 
 use super::*;
 
@@ -273,6 +275,6 @@ fn a_file_that_is_no_model_is_an_error() {
         };
         let error = SileroBackend::load(&wrong, Generation::new(1)).expect_err("it is another model");
         let text = error.to_string();
-        assert!(text.contains("input, state, sr"), "{text}");
+        assert!(text.contains("input (f32), state (f32), sr (i64)"), "{text}");
     }
 }

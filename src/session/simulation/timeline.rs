@@ -171,7 +171,10 @@ fn done(action: &Action) -> Option<String> {
         Action::Transcribe { id, from, .. } => format!("transcribe {id} from {} ms", from.as_millis()),
         Action::FinishTranscription { id, end } => format!("finish {id} at {} ms", end.as_millis()),
         Action::CancelTranscription { id } => format!("cancel {id}"),
-        Action::Predict { id, end } => format!("predict {id} at {} ms", end.as_millis()),
+        Action::Predict { id, from, end } => {
+            format!("predict {id} from {} to {} ms", from.as_millis(), end.as_millis())
+        }
+        Action::CancelPrediction { id } => format!("cancel {id}"),
         Action::Generate { id, prompt, .. } => {
             let last = prompt.messages.last().map_or("", |message| message.text.expose());
             format!("generate {id} to {last:?}")

@@ -7,7 +7,7 @@ use super::{Answer, Happening, Latencies, Script, Timeline};
 use crate::call::{
     BackendKind, FinishReason, LlmEvent, Probability, Prompt, Role, StageFailure, SttEvent, ToolCall, WordTiming,
 };
-use crate::id::{Generation, GenerationId, ResponseId, SynthesisId, TranscriptionId};
+use crate::id::{Generation, GenerationId, PredictionId, ResponseId, SynthesisId, TranscriptionId};
 use crate::pii::Pii;
 use crate::session::random::Random;
 use crate::session::{Action, BackendChange, Input, Observer, Output, PlayoutEvent, Session, TtsProgress};
@@ -75,6 +75,7 @@ pub(super) struct World {
     judged: Samples,
     hearings: BTreeMap<TranscriptionId, Hearing>,
     generations: BTreeSet<GenerationId>,
+    predictions: BTreeSet<PredictionId>,
     syntheses: BTreeSet<SynthesisId>,
     audio: BTreeMap<ResponseId, Vec<(SynthesisId, Samples)>>,
     player: Option<Player>,
@@ -100,6 +101,7 @@ impl World {
             judged: Samples::ZERO,
             hearings: BTreeMap::new(),
             generations: BTreeSet::new(),
+            predictions: BTreeSet::new(),
             syntheses: BTreeSet::new(),
             audio: BTreeMap::new(),
             player: None,
@@ -326,6 +328,7 @@ impl World {
                 LlmEvent::Delta { .. } | LlmEvent::ToolCall(_) => self.generations.contains(id),
                 LlmEvent::Done { .. } | LlmEvent::Failed(_) => self.generations.remove(id),
             },
+            Input::Prediction { id, .. } => self.predictions.remove(id),
             Input::Tts { id, event } => {
                 let wanted = match event {
                     TtsProgress::Audio { .. } | TtsProgress::Words { .. } => self.syntheses.contains(id),
@@ -472,10 +475,14 @@ impl World {
             Action::CancelTranscription { id } => {
                 self.hearings.remove(id);
             }
+            Action::CancelPrediction { id } => {
+                self.predictions.remove(id);
+            }
             Action::Predict { id, .. } => {
+                self.predictions.insert(*id);
                 let complete = self.script.predictions.map(Probability::from_per_mille);
                 let input = Input::Prediction { id: *id, complete };
-                self.plan(self.now + Duration::from_millis(40), Deed::Deliver(Box::new(input)));
+                self.plan(self.now + Duration::from_millis(40), Deed::Answer(Box::new(input)));
             }
             Action::Generate { id, prompt, not_before } => self.generate(*id, prompt, *not_before),
             Action::CancelGeneration { id } => {
