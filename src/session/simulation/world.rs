@@ -311,6 +311,8 @@ impl World {
                 name: format!("scripted-{kind}"),
                 model: format!("scripted-{kind}-{}", generation.number()),
                 generation,
+                device: None,
+                synthetic: false,
             },
         });
     }
