@@ -20,7 +20,7 @@ use serde_json::Value;
 use support::process::{repartee, run_command, signal};
 use support::socket::http_get;
 use support::speech::words;
-use support::{Client, LIMIT, ServerProcess, eventually};
+use support::{Client, ServerProcess, eventually};
 
 /// Each of these tests needs the machine for itself, also where all run in one process.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());

@@ -475,7 +475,7 @@ pub const KEYS: &[Key] = &[
         "workers.dir",
         Kind::Path,
         "",
-        "Directory of the worker programs. Not set: beside the program itself.",
+        "Directory of the worker programs, or several with colons between them. Not set: beside the program itself.",
     )
     .alias(&["REPARTEE_WORKERS"]),
     Key::new(

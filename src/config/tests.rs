@@ -156,7 +156,8 @@ fn a_worker_that_is_built_can_be_named_without_being_known() {
     let program = folder.path().join("repartee-worker-vosk");
     std::fs::write(&program, "").unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let dir = ("--set", "workers.dir", folder.path().to_str().unwrap());
+    let folders = format!("/no/such/folder:{}", folder.path().display());
+    let dir = ("--set", "workers.dir", folders.as_str());
     let config = loaded("", &[], &[("--stt", "stt.backend", "vosk:x"), dir]).config;
     assert_eq!(config.stt.backend, SttBackend::Worker("vosk".to_owned()));
     let told = mistakes("", &[], &[("--stt", "stt.backend", "vosc"), dir]);

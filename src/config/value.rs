@@ -100,7 +100,7 @@ impl Kind {
                 quoted(words)
             ),
             Self::List => "a list of texts, such as [\"Repartee\", \"Asterisk\"]".to_owned(),
-            Self::Table => "a table of names and values, such as { threads = 2 }".to_owned(),
+            Self::Table => "a table of names and values, such as { name = 1 }".to_owned(),
         }
     }
 

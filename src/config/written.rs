@@ -11,7 +11,7 @@ use super::keys::{FILE_VARIABLE, KEYS, Key, OTHER_VARIABLES};
 use super::mistake::{LoadError, Mistake, Place, Problem};
 use super::nearest::{nearest, suggest_full_name};
 use super::value::{Kind, Value, not_one_of, split_model};
-use crate::supervisor::{installed_workers, worker_folders};
+use crate::supervisor::{folders_in, installed_workers, worker_folders};
 
 /// The bit of a file's mode that lets users outside of its group read it.
 const READABLE_BY_OTHERS: u32 = 0o004;
@@ -291,7 +291,7 @@ impl Written {
                 continue;
             }
             let folders = match self.value("workers.dir").0 {
-                Value::Text(folder) => vec![PathBuf::from(folder)],
+                Value::Text(named) => folders_in(named),
                 _ => worker_folders(),
             };
             let installed = installed_workers(&folders);

@@ -1,6 +1,7 @@
 //! Where worker programs are.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -114,9 +115,7 @@ impl std::error::Error for NotFound {}
 #[must_use]
 pub fn worker_folders() -> Vec<PathBuf> {
     if let Some(named) = env::var_os("REPARTEE_WORKERS") {
-        return env::split_paths(&named)
-            .filter(|folder| !folder.as_os_str().is_empty())
-            .collect();
+        return folders_in(&named);
     }
     let own = env::current_exe()
         .ok()
@@ -129,6 +128,14 @@ pub fn worker_folders() -> Vec<PathBuf> {
         folders.extend(own.parent().map(|programs| programs.join("examples")));
     }
     folders
+}
+
+/// The folders that are named together, with colons between them.
+#[must_use]
+pub fn folders_in(named: impl AsRef<OsStr>) -> Vec<PathBuf> {
+    env::split_paths(named.as_ref())
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .collect()
 }
 
 /// The program of the worker `name`, such as `pocketsphinx`.

@@ -16,7 +16,9 @@ mod tests;
 mod worker;
 
 pub use backoff::{Backoff, spread};
-pub use find::{InstalledWorker, KNOWN_WORKERS, KnownWorker, NotFound, find_worker, installed_workers, worker_folders};
+pub use find::{
+    InstalledWorker, KNOWN_WORKERS, KnownWorker, NotFound, find_worker, folders_in, installed_workers, worker_folders,
+};
 pub use link::{Link, LinkError, OpenRefused};
 pub use probe::{Probe, ProbeFailed, ProbedModel, probe};
 pub use stream::{Sent, Stream, StreamEvent};

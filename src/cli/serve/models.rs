@@ -14,7 +14,7 @@ use super::backends::data_folder;
 use crate::call::BackendKind;
 use crate::config::{Config, LlmBackend, SttBackend, TtsBackend, WorkerOptions};
 use crate::registry::catalogue::Catalogue;
-use crate::supervisor::{Specification, find_worker, installed_workers, worker_folders};
+use crate::supervisor::{Specification, find_worker, folders_in, installed_workers, worker_folders};
 
 /// The worker that runs models out of [`LOCAL_MODELS`].
 const LOCAL_WORKER: &str = "llama";
@@ -257,11 +257,7 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
 
 /// Where workers are looked for.
 pub(crate) fn folders(config: &Config) -> Vec<PathBuf> {
-    config
-        .workers
-        .dir
-        .clone()
-        .map_or_else(worker_folders, |folder| vec![folder])
+    config.workers.dir.as_ref().map_or_else(worker_folders, folders_in)
 }
 
 /// The models root of this machine, if it has one.
