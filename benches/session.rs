@@ -26,6 +26,8 @@ impl Hearing {
                 name: "bench".to_owned(),
                 model: "bench".to_owned(),
                 generation: Generation::new(1),
+                device: None,
+                synthetic: false,
             };
             session.handle(Time::ZERO, Input::Backend { kind, change });
             drain(&mut session);

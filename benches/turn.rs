@@ -193,6 +193,8 @@ fn hear(sound: &[i16], speech: &[Probability], judge: &mut dyn FnMut(&[i16]) -> 
                 name: "bench".to_owned(),
                 model: "bench".to_owned(),
                 generation: Generation::new(1),
+                device: None,
+                synthetic: false,
             }
         };
         listener.input(Time::ZERO, Input::Backend { kind, change });
@@ -296,12 +298,12 @@ fn bands(values: &[u16]) -> String {
     sorted.sort_unstable();
     let median = sorted.get(sorted.len() / 2).copied().unwrap_or_default();
     format!(
-        "{:3}: median 0.{median:03}; < 0.1 {}, < 0.5 {}, < 0.95 {}, above {}",
+        "{:3}: median 0.{median:03}; < 0.1 {}, < 0.5 {}, < 0.975 {}, above {}",
         values.len(),
         share(0, 100),
         share(100, 500),
-        share(500, 950),
-        share(950, 1_001)
+        share(500, 975),
+        share(975, 1_001)
     )
 }
 

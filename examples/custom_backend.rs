@@ -75,15 +75,7 @@ impl SttStream for Utterance {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let registry = Arc::new(Registry::default());
-    let capabilities = Capabilities {
-        kind: BackendKind::Stt,
-        name: "loudness".to_owned(),
-        model: "none".to_owned(),
-        generation: registry.next_generation(),
-        languages: Vec::new(),
-        voices: Vec::new(),
-        streaming: false,
-    };
+    let capabilities = Capabilities::new(BackendKind::Stt, "loudness", "none", registry.next_generation());
     registry.install(Backend::Stt(Arc::new(Loudness { capabilities })));
     registry.install(Backend::Vad(Arc::new(ScriptedVad::default())));
     registry.install(Backend::Llm(Arc::new(ScriptedLlm::echo())));

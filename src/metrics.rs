@@ -53,6 +53,7 @@ pub struct Metrics {
     lateness: Histogram,
     frames: Counter,
     media: Family<Kind, Counter>,
+    tokens: Family<Kind, Counter>,
 }
 
 impl fmt::Debug for Metrics {
@@ -80,6 +81,7 @@ impl Default for Metrics {
             lateness: Histogram::new(LATENESS_BUCKETS),
             frames: Counter::default(),
             media: Family::default(),
+            tokens: Family::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -131,6 +133,11 @@ impl Default for Metrics {
             "media_dropped",
             "Media from clients that was dropped, by reason",
             metrics.media.clone(),
+        );
+        registry.register(
+            "llm_tokens",
+            "Tokens of language models that count them: of prompts, of those the cached ones, and made",
+            metrics.tokens.clone(),
         );
         Self { registry, ..metrics }
     }
@@ -190,6 +197,17 @@ impl Metrics {
                     kind: reason.to_owned(),
                 })
                 .inc_by(count);
+        }
+    }
+
+    /// A generation used so many tokens: of the prompt, of those the cached ones, and made.
+    pub fn tokens(&self, [prompt, cached, completion]: [u32; 3]) {
+        for (kind, count) in [("prompt", prompt), ("cached", cached), ("completion", completion)] {
+            if count > 0 {
+                self.tokens
+                    .get_or_create(&Kind { kind: kind.to_owned() })
+                    .inc_by(u64::from(count));
+            }
         }
     }
 
@@ -254,6 +272,7 @@ mod tests {
         let metrics = Metrics::default();
         metrics.session_opened();
         metrics.media_dropped("late", 3);
+        metrics.tokens([40, 30, 0]);
         metrics.backend_ready(BackendKind::Stt, true);
         metrics.backend_ready(BackendKind::Turn, false);
         metrics.observe(&Event::ResponseDone {
@@ -282,6 +301,8 @@ mod tests {
             "repartee_backend_ready{kind=\"stt\"} 1",
             "repartee_backend_ready{kind=\"turn\"} 0",
             "repartee_media_dropped_total{kind=\"late\"} 3",
+            "repartee_llm_tokens_total{kind=\"prompt\"} 40",
+            "repartee_llm_tokens_total{kind=\"cached\"} 30",
             "repartee_stage_seconds_sum{stage=\"endpointing\"} 0.6",
             "repartee_stage_seconds_count{stage=\"stt_final\"} 1",
         ] {

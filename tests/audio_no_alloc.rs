@@ -63,11 +63,13 @@ fn codecs() {
 
 #[test]
 fn resampling() {
-    for from in SampleRate::ALL {
+    // The engine's own rates, and those of voices.
+    for from in [8_000, 11_025, 16_000, 22_050, 24_000, 44_100, 48_000] {
         for to in SampleRate::ALL {
-            let mut resampler = Resampler::new(from, to).unwrap();
+            let mut resampler = Resampler::from_hz(from, to).unwrap();
             let mut fifo = FrameFifo::new(to.samples(20), to.samples(100));
-            let (sound, mut out, mut frame) = (tone(from), Vec::new(), Vec::new());
+            let (mut sound, mut out, mut frame) = (tone(SampleRate::Hz48000), Vec::new(), Vec::new());
+            sound.truncate(from as usize / 50);
             assert_no_allocation(&format!("{from} to {to}"), |n| {
                 out.clear();
                 resampler.process(&sound[..sound.len() - n % 3], &mut out);

@@ -253,7 +253,7 @@ async fn a_missing_worker_is_named_with_its_remedy() {
     let (status, body) = http_get(server.address, "/ready").await;
     assert_eq!(status, 503);
     for told in [server.stdout(), body] {
-        for wanted in [STT, TTS, "is missing", "cargo build"] {
+        for wanted in [STT, TTS, "is missing", "make worker-"] {
             assert!(told.contains(wanted), "{wanted} in {told}");
         }
     }
@@ -430,6 +430,33 @@ fn addresses_that_anybody_could_reach_need_a_token() {
     assert!(told.contains("server.listen"), "{told}");
     let told = error_of(&run(&["serve", "--set", "turn.endpointing=5"], LIMIT));
     assert!(told.contains("turn.endpointing_ms"), "the nearest is proposed: {told}");
+}
+
+#[test]
+fn what_was_chosen_and_is_not_there_is_told_before_anything_starts() {
+    let empty = tempfile::tempdir().unwrap();
+    let workers = format!("workers.dir={}", empty.path().display());
+    let refused = |arguments: &[&str]| {
+        let output = run(&[arguments, &["--set", &workers]].concat(), LIMIT);
+        assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
+        error_of(&output)
+    };
+    let told = refused(&["serve", "--listen", "127.0.0.1:0", "--stt", "whisper:ggml-base.bin"]);
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(
+        told.contains("the worker whisper isn't built") && told.contains("`make worker-whisper`"),
+        "{told}"
+    );
+    let told = refused(&["talk", "--embedded", "--text", "hello", "--tts", "sherpa:voice.onnx"]);
+    assert!(told.contains("the worker sherpa isn't built"), "{told}");
+    // A name that nobody knows.
+    let told = refused(&["serve", "--llm", "lama:x.gguf"]);
+    assert!(told.contains("did you mean \"llama\"?"), "{told}");
+    // A worker that is there, with a model that isn't: it is told without starting it.
+    let program = empty.path().join("repartee-worker-llama");
+    std::fs::write(&program, "#!/bin/sh\nexit 1\n").unwrap();
+    let told = refused(&["serve", "--listen", "127.0.0.1:0", "--llm", "llama:no/such.gguf"]);
+    assert!(told.contains("llm.model: there is no model no/such.gguf"), "{told}");
 }
 
 #[test]

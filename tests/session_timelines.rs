@@ -512,7 +512,7 @@ fn eager_reply_misses() {
 fn turn_model_ends_a_turn_early() {
     insta::assert_snapshot!(
         call()
-            .turn_model(950)
+            .turn_model(975)
             .user(500, "good morning to you", 1_200)
             .until(6_000)
             .run()

@@ -53,6 +53,15 @@ struct BackendReadiness {
     name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<String>,
+    /// Where it computes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<String>,
+    /// Why it computes there and not where it was meant to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fallback: Option<String>,
+    /// Whether its model was made for tests.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    synthetic: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
@@ -63,8 +72,8 @@ struct Readiness {
     backends: Vec<BackendReadiness>,
 }
 
-/// 200 when recogniser, synthesiser and VAD serve or are switched off, and nothing is being loaded; 503 with the reason
-/// until then. A missing language or turn model is a mode, not a fault.
+/// 200 when recogniser, synthesiser and VAD serve or are switched off; 503 with the reason until then. A missing language or
+/// turn model is a mode, not a fault, and one that is still being loaded, which may take minutes, is waited for by the calls.
 async fn ready(State(engine): State<Engine>) -> Response {
     let mut ready = true;
     let backends = BackendKind::ALL
@@ -75,7 +84,7 @@ async fn ready(State(engine): State<Engine>) -> Response {
             let row = readiness(kind, slot);
             ready &= match row.state {
                 "ready" | "off" => true,
-                "missing" => !needed,
+                "missing" | "loading" => !needed,
                 _ => false,
             };
             row
@@ -95,6 +104,9 @@ fn readiness(kind: BackendKind, slot: Slot) -> BackendReadiness {
         state: "loading",
         name: None,
         model: None,
+        device: None,
+        fallback: None,
+        synthetic: false,
         reason: None,
     };
     match slot {
@@ -105,6 +117,9 @@ fn readiness(kind: BackendKind, slot: Slot) -> BackendReadiness {
                 state: "ready",
                 name: Some(capabilities.name.clone()),
                 model: Some(capabilities.model.clone()),
+                device: capabilities.device.clone(),
+                fallback: capabilities.fallback.clone(),
+                synthetic: capabilities.synthetic,
                 ..row
             }
         }

@@ -1,9 +1,13 @@
 //! Streaming conversion between sample rates, on rubato's windowed-sinc resampler.
 //!
-//! The ratios here are all of small whole numbers, so a filter bank with exactly as many phases as the ratio needs
-//! (at most six) holds every filter that will ever be asked for. No interpolation between filters is left, which
+//! The engine's own rates have ratios of small whole numbers, so a filter bank with exactly as many phases as the ratio
+//! needs (at most six) holds every filter that will ever be asked for. No interpolation between filters is left, which
 //! makes it as exact as a synchronous resampler, four times cheaper than cubic interpolation, and small: the filters
 //! take kilobytes where rubato's usual 128 phases take 64 KiB a session.
+//!
+//! Voices come at other rates too: Piper's 22050 Hz would take 320 phases to be had at 16 kHz, and an odd rate
+//! thousands. Such a ratio has a bank of [`PHASES`] filters, and a cubic curve through the four nearest: quieter than
+//! the last bit of a sample, and built in a fraction of the time.
 
 use super::frame::SampleRate;
 use rubato::audioadapter_buffers::direct::SequentialSlice;
@@ -15,17 +19,23 @@ use thiserror::Error;
 
 /// Filter length, in input samples. 64 would lose 2 to 4 dB at 3 kHz on the way down to 8 kHz.
 const TAPS: usize = 128;
-/// The length for the one ratio of 6:1, whose transition band would otherwise reach down to 2 kHz.
-const TAPS_SIX_TO_ONE: usize = 256;
+/// The length for ratios above 4:1, such as 6:1, whose transition band would otherwise reach down to 2 kHz.
+const TAPS_STEEP: usize = 256;
+/// Phases of the filter bank for ratios that need more than this; what lies between two of them is interpolated.
+const PHASES: usize = 64;
+/// The lowest and the highest rate in Hz that anything comes at.
+const LOWEST_HZ: u32 = 8_000;
+const HIGHEST_HZ: u32 = 48_000;
 /// The most input samples that one call into rubato takes: 20 ms at 48 kHz. Longer input is cut; shorter is taken
 /// as it is, so nothing waits for a chunk to fill.
 const LARGEST_CHUNK: usize = 960;
 
-/// A pair of rates that rubato refused. None of [`SampleRate`]'s pairs is, as a test shows.
+/// A pair of rates that rubato refused, or a rate that nobody speaks at. None of [`SampleRate`]'s pairs is, as a test
+/// shows.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("cannot resample from {from} to {to}: {reason}")]
+#[error("cannot resample from {from} Hz to {to}: {reason}")]
 pub struct ResamplerError {
-    from: SampleRate,
+    from: u32,
     to: SampleRate,
     reason: String,
 }
@@ -38,7 +48,7 @@ pub struct ResamplerError {
 /// allocated as long as the caller's buffer is reused.
 #[derive(Debug)]
 pub struct Resampler {
-    from: SampleRate,
+    from: u32,
     to: SampleRate,
     /// Absent where the rates are equal.
     engine: Option<Engine>,
@@ -61,13 +71,29 @@ impl Resampler {
     /// # Errors
     /// [`ResamplerError`], for no pair of [`SampleRate`]s.
     pub fn new(from: SampleRate, to: SampleRate) -> Result<Self, ResamplerError> {
-        let engine = if from == to { None } else { Some(Engine::new(from, to)?) };
+        Self::from_hz(from.hz(), to)
+    }
+
+    /// A resampler at the start of a stream of any rate from 8000 to 48000 Hz.
+    ///
+    /// # Errors
+    /// [`ResamplerError`] for any other rate.
+    pub fn from_hz(from: u32, to: SampleRate) -> Result<Self, ResamplerError> {
+        if !(LOWEST_HZ..=HIGHEST_HZ).contains(&from) {
+            let reason = format!("rates from {LOWEST_HZ} to {HIGHEST_HZ} Hz can be");
+            return Err(ResamplerError { from, to, reason });
+        }
+        let engine = if from == to.hz() {
+            None
+        } else {
+            Some(Engine::new(from, to)?)
+        };
         Ok(Self { from, to, engine })
     }
 
-    /// The rate of what goes in.
+    /// The rate in Hz of what goes in.
     #[must_use]
-    pub const fn from(&self) -> SampleRate {
+    pub const fn from(&self) -> u32 {
         self.from
     }
 
@@ -103,7 +129,7 @@ impl Resampler {
     pub fn flush(&mut self, out: &mut Vec<i16>) {
         let Some(engine) = &mut self.engine else { return };
         if engine.taken > 0 {
-            let (from, to) = (u64::from(self.from.hz()), u64::from(self.to.hz()));
+            let (from, to) = (u64::from(self.from), u64::from(self.to.hz()));
             let whole = (engine.taken * to).div_ceil(from) + engine.delay as u64;
             // The tail is shorter than two filters, so this ends after some 512 samples of silence at most.
             while engine.given < whole {
@@ -124,19 +150,22 @@ impl Resampler {
 }
 
 impl Engine {
-    fn new(from: SampleRate, to: SampleRate) -> Result<Self, ResamplerError> {
-        let (from_hz, to_hz) = (from.hz(), to.hz());
+    fn new(from_hz: u32, to: SampleRate) -> Result<Self, ResamplerError> {
+        let to_hz = to.hz();
         let divisor = greatest_common_divisor(from_hz, to_hz);
-        let phases = (to_hz / divisor) as usize;
-        let taps = if from_hz >= 6 * to_hz { TAPS_SIX_TO_ONE } else { TAPS };
+        let (phases, interpolation) = match (to_hz / divisor) as usize {
+            exact if exact <= PHASES => (exact, SincInterpolationType::Nearest),
+            _ => (PHASES, SincInterpolationType::Cubic),
+        };
+        let taps = if from_hz > 4 * to_hz { TAPS_STEEP } else { TAPS };
         // Blackman-Harris rejects 92 dB, more than 16-bit samples can show, with the narrowest transition.
         let parameters = SincInterpolationParameters::new(taps, WindowFunction::BlackmanHarris)
             .oversampling_factor(phases)
-            .interpolation(SincInterpolationType::Nearest);
+            .interpolation(interpolation);
         let ratio = f64::from(to_hz) / f64::from(from_hz);
         let sinc = Async::new_sinc(ratio, 1.0, &parameters, LARGEST_CHUNK, 1, FixedAsync::Input).map_err(|error| {
             ResamplerError {
-                from,
+                from: from_hz,
                 to,
                 reason: error.to_string(),
             }
@@ -191,13 +220,30 @@ mod tests {
     use super::*;
 
     fn sine(rate: SampleRate, hz: f64, amplitude: f64, samples: usize) -> Vec<i16> {
+        sine_hz(rate.hz(), hz, amplitude, samples)
+    }
+
+    fn sine_hz(rate: u32, hz: f64, amplitude: f64, samples: usize) -> Vec<i16> {
         (0..samples)
-            .map(|n| (amplitude * (n as f64 * hz / f64::from(rate.hz()) * std::f64::consts::TAU).sin()).round() as i16)
+            .map(|n| (amplitude * (n as f64 * hz / f64::from(rate) * std::f64::consts::TAU).sin()).round() as i16)
             .collect()
     }
 
+    /// Rates of voices that are none of the engine's own: Piper's, a CD's, half and a quarter of that, and odd ones.
+    const OTHER_HZ: [u32; 7] = [8_001, 11_025, 12_000, 22_050, 31_999, 32_000, 44_100];
+
+    fn other_pairs() -> impl Iterator<Item = (u32, SampleRate)> {
+        OTHER_HZ
+            .into_iter()
+            .flat_map(|from| SampleRate::ALL.into_iter().map(move |to| (from, to)))
+    }
+
     fn convert(from: SampleRate, to: SampleRate, samples: &[i16], piece: usize) -> (Vec<i16>, usize) {
-        let mut resampler = Resampler::new(from, to).unwrap();
+        convert_hz(from.hz(), to, samples, piece)
+    }
+
+    fn convert_hz(from: u32, to: SampleRate, samples: &[i16], piece: usize) -> (Vec<i16>, usize) {
+        let mut resampler = Resampler::from_hz(from, to).unwrap();
         let mut out = Vec::new();
         for chunk in samples.chunks(piece) {
             resampler.process(chunk, &mut out);
@@ -315,6 +361,78 @@ mod tests {
                 "{from} to {to}: {loudest}, not {expected}"
             );
             assert!(delay as f64 * 1000.0 / f64::from(to.hz()) <= 8.0, "at most 8 ms");
+        }
+    }
+
+    #[test]
+    fn a_tone_at_any_rate_keeps_its_pitch_and_its_level() {
+        for (from, to) in other_pairs() {
+            let lowest = f64::from(from.min(to.hz()));
+            for hz in [lowest * 0.025, lowest * 0.125, lowest * 0.375] {
+                // Whole periods in the stretch that is looked at, so that nothing leaks into the rest.
+                let hz = (hz / 2.5).round() * 2.5;
+                let sound = sine_hz(from, hz, 16000.0, from as usize * 6 / 10);
+                let (out, delay) = convert_hz(from, to, &sound, from as usize / 50);
+                let middle = &out[delay + to.samples(80)..delay + to.samples(480)];
+                let (amplitude, rest) = analyse(middle, to, hz);
+                let loss = 20.0 * (amplitude / 16000.0).log10();
+                let noise = 20.0 * (rest / (16000.0 / std::f64::consts::SQRT_2)).log10();
+                assert!(loss.abs() < 0.6, "{hz} Hz, {from} to {to}: {loss:.2} dB");
+                assert!(noise < -80.0, "{hz} Hz, {from} to {to}: noise at {noise:.1} dB");
+            }
+        }
+    }
+
+    #[test]
+    fn tones_of_other_rates_that_the_output_cannot_hold_are_removed() {
+        for (from, to) in other_pairs().filter(|(from, to)| *from > to.hz() * 5 / 4) {
+            let nyquist = f64::from(to.hz()) / 2.0;
+            let hz = (nyquist * 1.2).min(f64::from(from) * 0.49);
+            let sound = sine_hz(from, hz, 16000.0, from as usize * 4 / 10);
+            let (out, delay) = convert_hz(from, to, &sound, from as usize / 50);
+            let middle = &out[delay + to.samples(80)..delay + to.samples(280)];
+            let level = crate::audio::frame::rms_dbfs(middle) + 9.2;
+            assert!(level < -70.0, "{hz} Hz, {from} to {to}: {level:.1} dB");
+        }
+    }
+
+    #[test]
+    fn nothing_of_any_rate_is_lost_however_it_is_cut() {
+        for (from, to) in other_pairs() {
+            // The sound is soft, because a click loses much of its height on the way down to 8 kHz.
+            let mut sound = sine_hz(from, 700.0, 1000.0, from as usize / 20 + 13);
+            // A click in the last millisecond must still come out, at its own time plus the delay.
+            sound.extend_from_slice(&[0; 400]);
+            let click = sound.len() - from as usize / 1_000;
+            sound[click] = 30000;
+            let (whole, delay) = convert_hz(from, to, &sound, usize::MAX);
+            let exact = sound.len() as f64 * f64::from(to.hz()) / f64::from(from);
+            assert!(
+                (whole.len() as f64 - exact - delay as f64).abs() <= 2.0,
+                "{from} to {to}: {} samples, not {exact} and {delay}",
+                whole.len()
+            );
+            let loudest = (0..whole.len()).max_by_key(|&n| whole[n].unsigned_abs()).unwrap();
+            let expected = click as f64 * f64::from(to.hz()) / f64::from(from) + delay as f64;
+            assert!(
+                (loudest as f64 - expected).abs() <= 1.5,
+                "{from} to {to}: {loudest}, not {expected}"
+            );
+            for piece in [1, 7, 399, 960, 961] {
+                let (cut, _) = convert_hz(from, to, &sound, piece);
+                assert_eq!(cut.len(), whole.len(), "{from} to {to} in pieces of {piece}");
+                assert!(
+                    cut.iter().zip(&whole).all(|(a, b)| (a - b).abs() <= 1),
+                    "{from} to {to}, {piece}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn rates_that_nobody_speaks_at_are_refused() {
+        for from in [0, 1, 7_999, 48_001, u32::MAX] {
+            assert!(Resampler::from_hz(from, SampleRate::Hz16000).is_err(), "{from}");
         }
     }
 

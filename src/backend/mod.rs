@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::call::{BackendKind, LlmEvent, Probability, Prompt, StageFailure, SttEvent, WordTiming};
-use crate::id::Generation;
+use crate::id::{Generation, SessionId};
 use crate::pii::Pii;
 
 /// What a loaded backend is and can do, as it said itself.
@@ -31,6 +31,31 @@ pub struct Capabilities {
     pub voices: Vec<String>,
     /// Whether results come while the work goes on.
     pub streaming: bool,
+    /// Where it computes: "cpu", "cuda:0"; absent where that isn't told.
+    pub device: Option<String>,
+    /// Why it computes there and not where it was meant to; absent: it does.
+    pub fallback: Option<String>,
+    /// Whether its model was made for tests, with weights that nobody trained.
+    pub synthetic: bool,
+}
+
+impl Capabilities {
+    /// Something with a name and a model, which tells nothing else of itself.
+    #[must_use]
+    pub fn new(kind: BackendKind, name: &str, model: &str, generation: Generation) -> Self {
+        Self {
+            kind,
+            name: name.to_owned(),
+            model: model.to_owned(),
+            generation,
+            languages: Vec::new(),
+            voices: Vec::new(),
+            streaming: false,
+            device: None,
+            fallback: None,
+            synthetic: false,
+        }
+    }
 }
 
 /// Why a stream was not opened.
@@ -122,6 +147,8 @@ pub enum Push {
 pub struct SttRequest {
     /// BCP 47 language; the backend's default when absent.
     pub language: Option<String>,
+    /// Words and phrases that are likely; a recogniser that takes none overlooks them.
+    pub hints: Vec<String>,
 }
 
 /// Speech to text.
@@ -148,6 +175,36 @@ pub trait SttStream: Send {
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<SttEvent>;
 }
 
+/// What a language model is asked, and by whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LlmRequest {
+    /// What it is asked.
+    pub prompt: Prompt,
+    /// The session whose conversation this is: a model may keep what it has computed of it until the next turn.
+    pub conversation: Option<SessionId>,
+}
+
+impl From<Prompt> for LlmRequest {
+    /// A question that belongs to no conversation.
+    fn from(prompt: Prompt) -> Self {
+        Self {
+            prompt,
+            conversation: None,
+        }
+    }
+}
+
+/// The tokens of one generation; zeros where they weren't counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TokenUsage {
+    /// Of the prompt.
+    pub prompt: u32,
+    /// How many of those had been kept from before.
+    pub cached: u32,
+    /// Made.
+    pub completion: u32,
+}
+
 /// The language model.
 pub trait LlmBackend: Send + Sync {
     /// What it is.
@@ -157,13 +214,18 @@ pub trait LlmBackend: Send + Sync {
     ///
     /// # Errors
     /// See [`OpenError`].
-    fn generate(&self, prompt: Prompt) -> Result<Box<dyn LlmStream>, OpenError>;
+    fn generate(&self, request: LlmRequest) -> Result<Box<dyn LlmStream>, OpenError>;
 }
 
 /// One generation.
 pub trait LlmStream: Send {
     /// The next event; after `Done` or `Failed` it is not polled again.
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<LlmEvent>;
+
+    /// What it used, once it is done.
+    fn usage(&self) -> TokenUsage {
+        TokenUsage::default()
+    }
 }
 
 /// A clause to be spoken.

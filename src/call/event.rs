@@ -49,6 +49,12 @@ pub enum BackendState {
         model: String,
         /// Which load.
         generation: Generation,
+        /// Where it computes: "cpu", "cuda:0".
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<String>,
+        /// Its model was made for tests, with weights that nobody trained.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        synthetic: bool,
     },
     /// It died or vanished, and is being started again.
     Lost {

@@ -13,7 +13,8 @@ pub use error::{CallError, ErrorCode, Origin};
 pub use event::{BackendState, CloseReason, Event, ResponseStatus, Status};
 pub use report::TurnReport;
 pub use settings::{
-    BargeIn, Endpointing, Limits, Settings, SettingsError, SpeechDetection, Stages, Tool, TurnDetection,
+    BargeIn, Endpointing, Limits, MAX_HINTS_BYTES, Settings, SettingsError, SpeechDetection, Stages, Tool,
+    TurnDetection,
 };
 pub use stage::{
     BackendKind, FinishReason, LlmEvent, Message, Probability, Prompt, Role, StageFailure, SttEvent, ToolCall,

@@ -104,6 +104,9 @@ pub struct Settings {
     pub voice: Option<String>,
     /// BCP 47 language of the speech; the recogniser's default when absent.
     pub language: Option<String>,
+    /// Words and phrases that are likely to be said, for recognisers that take them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<String>,
     /// Which stages run.
     pub stages: Stages,
     /// Who finds turns.
@@ -131,6 +134,7 @@ impl Default for Settings {
             ),
             voice: None,
             language: None,
+            hints: Vec::new(),
             stages: Stages {
                 stt: true,
                 llm: true,
@@ -169,6 +173,9 @@ impl Default for Settings {
         }
     }
 }
+
+/// Bytes of all hints together: they travel in one header of the link to a worker, which takes four times as much.
+pub const MAX_HINTS_BYTES: u32 = 16_384;
 
 /// A setting outside its range.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -279,6 +286,13 @@ impl Settings {
             0,
             128,
             "at most 128 tools",
+        )?;
+        within(
+            "hints",
+            u32::try_from(self.hints.iter().map(|hint| hint.len() + 1).sum::<usize>()).unwrap_or(u32::MAX),
+            0,
+            MAX_HINTS_BYTES,
+            "at most 16384 bytes together",
         )?;
         within(
             "temperature_milli",

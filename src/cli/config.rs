@@ -41,17 +41,17 @@ pub struct Options {
     /// Which stages to start: auto, minimal (no language model) or full.
     #[arg(long)]
     pub mode: Option<String>,
-    /// Recogniser.
-    #[arg(long, value_name = "BACKEND")]
+    /// Recogniser: auto, none or a worker, such as whisper:ggml-base.bin. `repartee workers` tells which there are.
+    #[arg(long, value_name = "BACKEND[:MODEL]")]
     pub stt: Option<String>,
-    /// Voice engine.
-    #[arg(long, value_name = "BACKEND")]
+    /// Voice engine: auto, none or a worker, such as sherpa:voice.onnx.
+    #[arg(long, value_name = "BACKEND[:MODEL]")]
     pub tts: Option<String>,
     /// Voice.
     #[arg(long)]
     pub voice: Option<String>,
-    /// Who answers: auto, openai, parrot or none.
-    #[arg(long, value_name = "BACKEND")]
+    /// Who answers: auto, openai, parrot, none or a worker, such as llama:chat.gguf.
+    #[arg(long, value_name = "BACKEND[:MODEL]")]
     pub llm: Option<String>,
     /// Address of an OpenAI-compatible server.
     #[arg(long, value_name = "URL")]

@@ -6,6 +6,7 @@ mod health;
 mod replay;
 mod serve;
 pub mod talk;
+mod workers;
 
 use std::io;
 use std::process::ExitCode;
@@ -38,6 +39,8 @@ enum Command {
     Health(health::HealthArguments),
     /// Run a recorded call again, and prove that every action is the same.
     Replay(replay::ReplayArguments),
+    /// Tell which workers are built, and what each can do on this machine.
+    Workers(workers::WorkersArguments),
     /// Check, show or write the configuration.
     #[command(subcommand)]
     Config(config::Command),
@@ -52,6 +55,7 @@ pub fn main() -> ExitCode {
         Command::Talk(arguments) => talk::run(&arguments),
         Command::Health(arguments) => health::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::Workers(arguments) => workers::run(&arguments),
         Command::Config(command) => {
             config::run(&command, &mut io::stdout()).map_err(|error| Failure(error.to_string()))
         }

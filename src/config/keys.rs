@@ -237,17 +237,37 @@ pub const KEYS: &[Key] = &[
     // --- stt
     Key::new(
         "stt.backend",
-        Kind::Choice(&["auto", "pocketsphinx", "none"]),
+        Kind::Backend(&["auto", "pocketsphinx", "sherpa", "whisper", "none"]),
         "auto",
-        "Which recogniser; \"auto\" takes the best that is installed.",
+        "Which recogniser; \"auto\" takes the best that is installed. Any worker that is built can be named, with its \
+         model behind a colon: \"whisper:models/ggml-base.bin\".",
     )
     .alias(&["REPARTEE_STT"]),
     Key::new(
         "stt.model",
         Kind::Text,
         "",
-        "Model by its catalogue id: pocketsphinx-en-us, or pocketsphinx-en-us-fast (half the processor time, more \
-         errors). Not set: the backend's own choice.",
+        "Model by its catalogue id (pocketsphinx-en-us, or pocketsphinx-en-us-fast: half the processor time, more \
+         errors), by its path below paths.models, or by a path on this machine. Not set: the backend's own choice.",
+    ),
+    Key::new(
+        "stt.files",
+        Kind::Table,
+        "",
+        "Further files of the worker's model by their role, such as { tokens = \"PATH\" }: they lie below the same folder as \
+         the model.",
+    ),
+    Key::new(
+        "stt.options",
+        Kind::Table,
+        "",
+        "Options of the worker's model, by the worker's names for them; one that it doesn't know is told.",
+    ),
+    Key::new(
+        "stt.hints",
+        Kind::List,
+        "",
+        "Words and phrases that are likely to be said, such as names, for recognisers that take them.",
     ),
     Key::new(
         "stt.language",
@@ -264,11 +284,32 @@ pub const KEYS: &[Key] = &[
     // --- tts
     Key::new(
         "tts.backend",
-        Kind::Choice(&["auto", "flite", "none"]),
+        Kind::Backend(&["auto", "flite", "sherpa", "none"]),
         "auto",
-        "Which voice engine; \"auto\" takes the best that is installed.",
+        "Which voice engine; \"auto\" takes the best that is installed. Any worker that is built can be named, with its \
+         model behind a colon: \"sherpa:models/voice.onnx\".",
     )
     .alias(&["REPARTEE_TTS"]),
+    Key::new(
+        "tts.model",
+        Kind::Text,
+        "",
+        "Model by its catalogue id, by its path below paths.models, or by a path on this machine. Not set: the \
+         backend's own choice.",
+    ),
+    Key::new(
+        "tts.files",
+        Kind::Table,
+        "",
+        "Further files of the worker's model by their role, such as { lexicon = \"PATH\" }: they lie below the same folder as \
+         the model.",
+    ),
+    Key::new(
+        "tts.options",
+        Kind::Table,
+        "",
+        "Options of the worker's model, by the worker's names for them; one that it doesn't know is told.",
+    ),
     Key::new(
         "tts.voice",
         Kind::Text,
@@ -291,11 +332,13 @@ pub const KEYS: &[Key] = &[
     // --- llm
     Key::new(
         "llm.backend",
-        Kind::Choice(&["auto", "openai", "parrot", "none"]),
+        Kind::Backend(&["auto", "openai", "llama", "parrot", "none"]),
         "auto",
         "\"openai\" is any server that speaks OpenAI's chat completions (Ollama, vLLM, llama-server), \"parrot\" \
-         repeats what it heard, \"none\" leaves the replies to the client. \"auto\" takes the server of llm.url, else \
-         one that answers on this machine, else parrot.",
+         repeats what it heard, \"none\" leaves the replies to the client. \"llama\" is a worker, as is any other name; \
+         its model stands behind a colon: \"llama:models/chat.gguf\". \"auto\" takes the server of llm.url, else one \
+         that answers on this machine, else the first GGUF file in llm below paths.models if the worker llama is built, \
+         else parrot.",
     )
     .alias(&["REPARTEE_LLM"]),
     Key::new(
@@ -309,7 +352,22 @@ pub const KEYS: &[Key] = &[
         "llm.model",
         Kind::Text,
         "",
-        "Model by the server's name for it. Not set: the first that it lists.",
+        "Model by the server's name for it; for a worker by its catalogue id, by its path below paths.models, or by a \
+         path on this machine. Not set: the first that the server lists, or the first GGUF file in llm below \
+         paths.models.",
+    ),
+    Key::new(
+        "llm.files",
+        Kind::Table,
+        "",
+        "Further files of the worker's model by their role, such as { projector = \"PATH\" }: they lie below the same folder as \
+         the model.",
+    ),
+    Key::new(
+        "llm.options",
+        Kind::Table,
+        "",
+        "Options of the worker's model, by the worker's names for them; one that it doesn't know is told.",
     ),
     Key::new("llm.api_key", Kind::Text, "", "Key for the server.").secret(),
     Key::new(
@@ -431,7 +489,7 @@ pub const KEYS: &[Key] = &[
         "workers.dir",
         Kind::Path,
         "",
-        "Directory of the worker programs. Not set: beside the program itself.",
+        "Directory of the worker programs, or several with colons between them. Not set: beside the program itself.",
     )
     .alias(&["REPARTEE_WORKERS"]),
     Key::new(
@@ -439,6 +497,13 @@ pub const KEYS: &[Key] = &[
         count(0, 256),
         "0",
         "Threads for each worker's inference. 0: one fewer than there are cores, so that the engine is never starved.",
+    ),
+    Key::new(
+        "workers.device",
+        Kind::Text,
+        "",
+        "Where workers compute, by their names for it: cpu, cuda:0, vulkan:1. `repartee workers` tells which there are. \
+         Not set: each worker's own choice.",
     ),
     Key::new(
         "workers.nice",
@@ -522,6 +587,7 @@ pub(super) const FILE_VARIABLE: &str = "REPARTEE_CONFIG";
 pub(super) const OTHER_VARIABLES: &[&str] = &[
     FILE_VARIABLE,
     "REPARTEE_BIN",
+    "REPARTEE_REQUIRE_WORKERS",
     "REPARTEE_SKIP_APT",
     "REPARTEE_SKIP_WHEELS",
     "REPARTEE_SPEECH",

@@ -1,5 +1,6 @@
 //! What the written values mean: the second of the two steps. Fields are named as their keys, and documented there.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -50,41 +51,72 @@ choice! {
     }
 }
 
-choice! {
-    /// Which recogniser.
-    SttBackend {
-        /// The best that is installed.
-        Auto = "auto",
-        /// The embedded default.
-        Pocketsphinx = "pocketsphinx",
-        /// None at all.
-        None = "none",
+/// Which recogniser.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SttBackend {
+    /// The best that is installed.
+    Auto,
+    /// This worker.
+    Worker(String),
+    /// None at all.
+    None,
+}
+
+impl SttBackend {
+    fn from_word(word: &str) -> Self {
+        match word {
+            "auto" => Self::Auto,
+            "none" => Self::None,
+            name => Self::Worker(name.to_owned()),
+        }
     }
 }
 
-choice! {
-    /// Which voice engine.
-    TtsBackend {
-        /// The best that is installed.
-        Auto = "auto",
-        /// The embedded default.
-        Flite = "flite",
-        /// None at all.
-        None = "none",
+/// Which voice engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TtsBackend {
+    /// The best that is installed.
+    Auto,
+    /// This worker.
+    Worker(String),
+    /// None at all.
+    None,
+}
+
+impl TtsBackend {
+    fn from_word(word: &str) -> Self {
+        match word {
+            "auto" => Self::Auto,
+            "none" => Self::None,
+            name => Self::Worker(name.to_owned()),
+        }
     }
 }
 
-choice! {
-    /// Who answers.
-    LlmBackend {
-        /// The configured server, else the parrot.
-        Auto = "auto",
-        /// A server that speaks OpenAI's chat completions.
-        Openai = "openai",
-        /// Whatever was heard, repeated.
-        Parrot = "parrot",
-        /// The client.
-        None = "none",
+/// Who answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LlmBackend {
+    /// The configured server, else one that answers, else a local model, else the parrot.
+    Auto,
+    /// A server that speaks OpenAI's chat completions.
+    Openai,
+    /// This worker.
+    Worker(String),
+    /// Whatever was heard, repeated.
+    Parrot,
+    /// The client.
+    None,
+}
+
+impl LlmBackend {
+    fn from_word(word: &str) -> Self {
+        match word {
+            "auto" => Self::Auto,
+            "openai" => Self::Openai,
+            "parrot" => Self::Parrot,
+            "none" => Self::None,
+            name => Self::Worker(name.to_owned()),
+        }
     }
 }
 
@@ -158,6 +190,9 @@ pub struct Server {
     pub real_time: bool,
 }
 
+/// What a worker is told of its model, by the worker's own names.
+pub type WorkerOptions = BTreeMap<String, serde_json::Value>;
+
 /// `[stt]`
 #[derive(Clone, Debug, PartialEq)]
 #[expect(
@@ -167,6 +202,9 @@ pub struct Server {
 pub struct Stt {
     pub backend: SttBackend,
     pub model: Option<String>,
+    pub files: BTreeMap<String, String>,
+    pub options: WorkerOptions,
+    pub hints: Vec<String>,
     pub language: Option<String>,
     pub final_timeout_ms: u32,
 }
@@ -179,6 +217,9 @@ pub struct Stt {
 )]
 pub struct Tts {
     pub backend: TtsBackend,
+    pub model: Option<String>,
+    pub files: BTreeMap<String, String>,
+    pub options: WorkerOptions,
     pub voice: Option<String>,
     /// In thousandths: 1000 is the voice's own speed.
     pub speed_per_mille: u16,
@@ -195,6 +236,8 @@ pub struct Llm {
     pub backend: LlmBackend,
     pub url: Option<String>,
     pub model: Option<String>,
+    pub files: BTreeMap<String, String>,
+    pub options: WorkerOptions,
     pub api_key: Option<Secret>,
     pub instructions: String,
     /// In thousandths.
@@ -249,6 +292,7 @@ pub struct Workers {
     pub dir: Option<PathBuf>,
     /// Absent: one fewer than there are cores.
     pub threads: Option<u16>,
+    pub device: Option<String>,
     pub nice: u8,
     pub load_timeout_ms: u32,
 }
@@ -328,11 +372,17 @@ impl Config {
             stt: Stt {
                 backend: SttBackend::from_word(&read.text("stt.backend")),
                 model: read.optional_text("stt.model"),
+                files: read.files("stt.files"),
+                options: read.table("stt.options"),
+                hints: read.list("stt.hints"),
                 language: read.optional_text("stt.language"),
                 final_timeout_ms: read.integer("stt.final_timeout_ms"),
             },
             tts: Tts {
                 backend: TtsBackend::from_word(&read.text("tts.backend")),
+                model: read.optional_text("tts.model"),
+                files: read.files("tts.files"),
+                options: read.table("tts.options"),
                 voice: read.optional_text("tts.voice"),
                 speed_per_mille: read.thousandths("tts.speed"),
                 first_audio_timeout_ms: read.integer("tts.first_audio_timeout_ms"),
@@ -341,6 +391,8 @@ impl Config {
                 backend: LlmBackend::from_word(&read.text("llm.backend")),
                 url: read.optional_text("llm.url"),
                 model: read.optional_text("llm.model"),
+                files: read.files("llm.files"),
+                options: read.table("llm.options"),
                 api_key: read.optional_text("llm.api_key").map(Secret::new),
                 instructions: read.text("llm.instructions"),
                 temperature_milli: read.optional_thousandths("llm.temperature"),
@@ -369,6 +421,7 @@ impl Config {
             workers: Workers {
                 dir: read.path("workers.dir"),
                 threads: Some(read.integer("workers.threads")).filter(|threads| *threads > 0),
+                device: read.optional_text("workers.device"),
                 nice: read.integer("workers.nice"),
                 load_timeout_ms: read.integer("workers.load_timeout_ms"),
             },
@@ -504,9 +557,31 @@ impl Read<'_> {
         self.optional_thousandths(name).expect(CHECKED)
     }
 
-    fn networks(&self, name: &str) -> Vec<Network> {
+    fn list(&self, name: &str) -> Vec<String> {
         match self.0.value(name).0 {
-            Value::List(networks) => networks.iter().map(|network| network.parse().expect(CHECKED)).collect(),
+            Value::List(texts) => texts.clone(),
+            _ => unreachable!("{CHECKED}"),
+        }
+    }
+
+    fn networks(&self, name: &str) -> Vec<Network> {
+        let networks = self.list(name);
+        networks.iter().map(|network| network.parse().expect(CHECKED)).collect()
+    }
+
+    /// A file whose name looks like a number is a file all the same.
+    fn files(&self, name: &str) -> BTreeMap<String, String> {
+        let text = |value| match value {
+            serde_json::Value::String(text) => text,
+            other => other.to_string(),
+        };
+        let table = self.table(name);
+        table.into_iter().map(|(role, path)| (role, text(path))).collect()
+    }
+
+    fn table(&self, name: &str) -> WorkerOptions {
+        match self.0.value(name).0 {
+            Value::Table(table) => table.clone(),
             _ => unreachable!("{CHECKED}"),
         }
     }

@@ -22,6 +22,18 @@ pub enum Place {
     Flag(String),
 }
 
+impl Place {
+    /// Which of the sources it is, in rising order.
+    pub(super) const fn rank(&self) -> u8 {
+        match self {
+            Self::Default => 0,
+            Self::File { .. } => 1,
+            Self::Environment(_) => 2,
+            Self::Flag(_) => 3,
+        }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -28,7 +28,7 @@ mod written;
 pub use keys::{KEYS, Key, SECTIONS, Section};
 pub use meaning::{
     Config, Llm, LlmBackend, Log, LogFormat, LogLevel, Mode, Paths, Server, Stt, SttBackend, Trace, Tts, TtsBackend,
-    Turn, TurnBackend, Vad, VadBackend, Workers,
+    Turn, TurnBackend, Vad, VadBackend, WorkerOptions, Workers,
 };
 pub use mistake::{LoadError, Mistake, Place, Problem};
 pub use network::{Network, NetworkError};
@@ -58,6 +58,7 @@ impl Config {
         written.read_file(&sources.file, &mut mistakes)?;
         let mut warnings = written.read_environment(&sources.environment, &mut mistakes);
         written.read_flags(&sources.flags, &mut mistakes);
+        mistakes.extend(written.unknown_workers());
         // A value that was refused left the one below it standing, so the contradictions are looked for only among
         // values that were all accepted: otherwise one typing mistake would be told twice.
         if !mistakes.is_empty() {

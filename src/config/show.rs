@@ -45,6 +45,7 @@ pub fn show_json(written: &Written) -> serde_json::Value {
             Value::Number(number) => (*number).into(),
             Value::Switch(switch) => (*switch).into(),
             Value::List(items) => items.clone().into(),
+            Value::Table(table) => table.clone().into_iter().collect::<Map<_, _>>().into(),
         };
         (
             key.name.to_owned(),

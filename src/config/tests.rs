@@ -1,6 +1,8 @@
 use super::keys::OTHER_VARIABLES;
 use super::written::{File, Flag, Sources};
 use super::*;
+use crate::supervisor::KNOWN_WORKERS;
+use repartee_protocol::worker::Job;
 
 /// The sources that a test gives as texts.
 fn load(toml: &str, environment: &[(&str, &str)], flags: &[(&str, &str, &str)]) -> Result<Loaded, LoadError> {
@@ -91,13 +93,113 @@ fn the_words_of_the_table_are_those_of_the_types() {
         _ => panic!("{name} is no choice"),
     };
     assert_eq!(words("mode"), Mode::WORDS);
-    assert_eq!(words("stt.backend"), SttBackend::WORDS);
-    assert_eq!(words("tts.backend"), TtsBackend::WORDS);
-    assert_eq!(words("llm.backend"), LlmBackend::WORDS);
     assert_eq!(words("vad.backend"), VadBackend::WORDS);
     assert_eq!(words("turn.backend"), TurnBackend::WORDS);
     assert_eq!(words("log.level"), LogLevel::WORDS);
     assert_eq!(words("log.format"), LogFormat::WORDS);
+}
+
+/// A backend's key names the workers of the tree that do its job, and what isn't a worker.
+#[test]
+fn the_backends_of_the_table_are_those_of_the_tree() {
+    for (name, job, own) in [
+        ("stt.backend", Job::Stt, &["auto", "none"][..]),
+        ("tts.backend", Job::Tts, &["auto", "none"]),
+        ("llm.backend", Job::Llm, &["auto", "openai", "parrot", "none"]),
+    ] {
+        let Kind::Backend(words) = Key::find(name).unwrap().kind else {
+            panic!("{name} is no backend")
+        };
+        let workers = KNOWN_WORKERS.iter().filter(|known| known.jobs.contains(&job));
+        let mut expected: Vec<&str> = workers.map(|known| known.name).chain(own.iter().copied()).collect();
+        let mut words = words.to_vec();
+        expected.sort_unstable();
+        words.sort_unstable();
+        assert_eq!(words, expected, "{name}");
+    }
+}
+
+#[test]
+fn a_backend_may_be_written_with_its_model() {
+    let model = |flags: &[(&str, &str, &str)]| {
+        let toml = "[stt]\nbackend = \"pocketsphinx\"\nmodel = \"pocketsphinx-en-us-fast\"\noptions = { lanes = 2 }\n";
+        let Loaded { config, written, .. } = loaded(toml, &[], flags);
+        let place = written.value("stt.model").1.to_string();
+        (config.stt.backend, config.stt.model, config.stt.options.len(), place)
+    };
+    let whisper = || SttBackend::Worker("whisper".to_owned());
+    let path = "/models/a:b.bin";
+    assert_eq!(
+        model(&[("--stt", "stt.backend", "whisper:/models/a:b.bin")]),
+        (whisper(), Some(path.to_owned()), 0, "--stt".to_owned())
+    );
+    // What the file says of another backend is no model of this one.
+    assert_eq!(
+        model(&[("--stt", "stt.backend", "whisper")]),
+        (whisper(), None, 0, "default".to_owned())
+    );
+    // But what stands beside it on the command line is.
+    let flags = [("--set", "stt.model", "x"), ("--stt", "stt.backend", "whisper")];
+    assert_eq!(model(&flags), (whisper(), Some("x".to_owned()), 0, "--set".to_owned()));
+    let (backend, kept, options, _) = model(&[("--stt", "stt.backend", "pocketsphinx")]);
+    assert_eq!(backend, SttBackend::Worker("pocketsphinx".to_owned()));
+    assert_eq!((kept.as_deref(), options), (Some("pocketsphinx-en-us-fast"), 1));
+    for wrong in ["none:x", "parrot:x", "whisper:", ":x", "Whisper", "../x", "a b"] {
+        assert!(load("", &[], &[("--set", "llm.backend", wrong)]).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn a_worker_that_is_built_can_be_named_without_being_known() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("repartee-worker-vosk");
+    std::fs::write(&program, "").unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let folders = format!("/no/such/folder:{}", folder.path().display());
+    let dir = ("--set", "workers.dir", folders.as_str());
+    let config = loaded("", &[], &[("--stt", "stt.backend", "vosk:x"), dir]).config;
+    assert_eq!(config.stt.backend, SttBackend::Worker("vosk".to_owned()));
+    let told = mistakes("", &[], &[("--stt", "stt.backend", "vosc"), dir]);
+    assert!(told.contains("did you mean \"vosk\"?"), "{told}");
+    let told = mistakes("", &[], &[("--stt", "stt.backend", "zzz"), dir]);
+    assert!(told.contains("\"whisper\"") && told.contains("\"vosk\""), "{told}");
+}
+
+#[test]
+fn options_are_read_from_a_file_and_from_texts() {
+    let toml = "[llm.options]\ncontext = 4_096\ntemplate = \"chatml\"\n[stt]\noptions = { beam = true, rate = 0.5 }\n";
+    let environment = [("REPARTEE_TTS_OPTIONS", "speaker=3, noise=0.6,name=eve")];
+    let flags = [
+        ("--set", "llm.options.context", "8192"),
+        ("--set", "stt.hints", "Repartee, Asterisk"),
+    ];
+    let Loaded { config, written, .. } = loaded(toml, &environment, &flags);
+    let json = |options: &WorkerOptions| serde_json::to_value(options).unwrap();
+    assert_eq!(
+        json(&config.llm.options),
+        serde_json::json!({"context": 8192, "template": "chatml"})
+    );
+    assert_eq!(
+        json(&config.stt.options),
+        serde_json::json!({"beam": true, "rate": 0.5})
+    );
+    assert_eq!(
+        json(&config.tts.options),
+        serde_json::json!({"speaker": 3, "noise": 0.6, "name": "eve"})
+    );
+    assert_eq!(config.stt.hints, ["Repartee", "Asterisk"]);
+    assert_eq!(
+        loaded(&show_text(&written), &[], &[]).config,
+        config,
+        "shown and read again"
+    );
+    assert_eq!(show_json(&written)["llm.options"]["value"]["context"], 8192);
+    for wrong in ["context", "=1", "a b=1"] {
+        assert!(load("", &[], &[("--set", "llm.options", wrong)]).is_err(), "{wrong}");
+    }
+    assert!(load("[llm.options]\nx = [1]\n", &[], &[]).is_err());
 }
 
 /// Every key of the table changes the configuration: none is there for show.
@@ -111,7 +213,9 @@ fn every_key_means_something() {
             Kind::Url => "http://127.0.0.1:1/v1".to_owned(),
             Kind::Address => "127.0.0.1:1".to_owned(),
             Kind::Networks => "10.0.0.0/8".to_owned(),
-            Kind::Choice(words) => (*words.last().unwrap()).to_owned(),
+            Kind::List => "one, two".to_owned(),
+            Kind::Table => "name=1".to_owned(),
+            Kind::Choice(words) | Kind::Backend(words) => (*words.last().unwrap()).to_owned(),
             Kind::Switch => (key.default != "true").to_string(),
             Kind::Integer { .. } => (key.default.parse::<i64>().unwrap() + 1).to_string(),
             Kind::Number { .. } => (key.default.parse::<f64>().unwrap_or(0.5) + 0.1).to_string(),

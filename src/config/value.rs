@@ -1,5 +1,6 @@
 //! Values and the kinds of values: how each is read from text and from TOML, and what is said when it can't be.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -8,6 +9,7 @@ use toml::de::DeValue;
 use super::mistake::{Problem, Suggestion};
 use super::nearest::nearest;
 use super::network::Network;
+use crate::call::MAX_HINTS_BYTES;
 
 /// A value as it was written, checked against its key's [`Kind`].
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +26,8 @@ pub enum Value {
     Switch(bool),
     /// Several texts.
     List(Vec<String>),
+    /// Values by name, as JSON holds them: numbers, texts, true and false.
+    Table(BTreeMap<String, serde_json::Value>),
 }
 
 /// What a key takes.
@@ -61,7 +65,20 @@ pub enum Kind {
     Networks,
     /// A language tag (BCP 47), such as `en` or `en-US`.
     Language,
+    /// One of these words, or the name of a worker, of which [`Written`](super::Written) looks whether there is one. A model
+    /// may follow behind a colon, and goes to the key `model` beside this one.
+    Backend(&'static [&'static str]),
+    /// Several texts.
+    List,
+    /// Values by names that somebody else knows: the options of a worker.
+    Table,
 }
+
+/// Words for a backend that has no model.
+const WITHOUT_MODEL: &[&str] = &["none", "parrot"];
+
+/// The longest name of a worker: its program's name still fits everywhere.
+const LONGEST_NAME: usize = 64;
 
 impl Kind {
     /// What is needed, in words that follow "it takes" and "… is needed".
@@ -78,6 +95,12 @@ impl Kind {
             Self::Url => "an address such as \"http://127.0.0.1:11434/v1\"".to_owned(),
             Self::Networks => "a list of networks, such as [\"10.0.0.0/8\"]".to_owned(),
             Self::Language => "a language tag such as \"en\" or \"en-US\"".to_owned(),
+            Self::Backend(words) => format!(
+                "{}, or the name of another worker; a model may follow, as in \"NAME:MODEL\"",
+                quoted(words)
+            ),
+            Self::List => "a list of texts, such as [\"Repartee\", \"Asterisk\"]".to_owned(),
+            Self::Table => "a table of names and values, such as { name = 1 }".to_owned(),
         }
     }
 
@@ -98,10 +121,10 @@ impl Kind {
     pub fn read_text(&self, text: &str) -> Result<Value, Problem> {
         let text = text.trim();
         if text.is_empty() {
-            return Ok(if matches!(self, Self::Networks) {
-                Value::List(Vec::new())
-            } else {
-                Value::Unset
+            return Ok(match self {
+                Self::Networks | Self::List => Value::List(Vec::new()),
+                Self::Table => Value::Table(BTreeMap::new()),
+                _ => Value::Unset,
             });
         }
         match self {
@@ -118,7 +141,16 @@ impl Kind {
                 "false" | "off" | "no" | "0" => Ok(Value::Switch(false)),
                 _ => Err(self.malformed(text)),
             },
-            Self::Networks => self.check_networks(text.split(',').map(|part| part.trim().to_owned()).collect()),
+            Self::Networks => self.check_networks(listed(text)),
+            Self::List => self.check_list(listed(text)),
+            Self::Table => {
+                let mut table = BTreeMap::new();
+                for part in listed(text) {
+                    let (name, value) = part.split_once('=').ok_or_else(|| self.malformed(&part))?;
+                    table.insert(name.trim().to_owned(), Self::read_option(value.trim()));
+                }
+                self.check_table(table)
+            }
             _ => self.check_text(text),
         }
     }
@@ -150,18 +182,43 @@ impl Kind {
                 Err(_) => Err(self.malformed(number.as_str())),
             },
             (Self::Switch, DeValue::Boolean(switch)) => Ok(Value::Switch(*switch)),
-            (Self::Networks, DeValue::Array(items)) => {
-                let mut networks = Vec::new();
+            (Self::Networks | Self::List, DeValue::Array(items)) => {
+                let mut texts = Vec::new();
                 for item in items.iter() {
                     match item.get_ref() {
-                        DeValue::String(text) => networks.push(text.to_string()),
+                        DeValue::String(text) => texts.push(text.to_string()),
                         other => return Err(self.wrong_type(other)),
                     }
                 }
-                self.check_networks(networks)
+                match self {
+                    Self::Networks => self.check_networks(texts),
+                    _ => self.check_list(texts),
+                }
+            }
+            (Self::Table, DeValue::Table(entries)) => {
+                let mut table = BTreeMap::new();
+                for (name, value) in entries {
+                    let value = match value.get_ref() {
+                        DeValue::String(text) => text.as_ref().into(),
+                        DeValue::Boolean(switch) => (*switch).into(),
+                        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+                            .map(serde_json::Value::from)
+                            .map_err(|_| self.malformed(&number.to_string()))?,
+                        DeValue::Float(number) => Self::read_option(number.as_str()),
+                        other => return Err(self.wrong_type(other)),
+                    };
+                    table.insert(name.get_ref().to_string(), value);
+                }
+                self.check_table(table)
             }
             (
-                Self::Text | Self::Choice(_) | Self::Address | Self::Path | Self::Url | Self::Language,
+                Self::Text
+                | Self::Choice(_)
+                | Self::Address
+                | Self::Path
+                | Self::Url
+                | Self::Language
+                | Self::Backend(_),
                 DeValue::String(text),
             ) => self.check_text(text),
             (_, other) => Err(self.wrong_type(other)),
@@ -202,17 +259,61 @@ impl Kind {
         Ok(Value::List(networks))
     }
 
+    fn check_list(&self, texts: Vec<String>) -> Result<Value, Problem> {
+        if let Some(empty) = texts.iter().find(|text| text.trim().is_empty() || text.contains('\0')) {
+            return Err(self.malformed(empty));
+        }
+        let bytes: usize = texts.iter().map(|text| text.len() + 1).sum();
+        if bytes > MAX_HINTS_BYTES as usize {
+            return Err(Problem::OutOfRange {
+                found: format!("a list of {bytes} bytes"),
+                range: format!("at most {MAX_HINTS_BYTES}"),
+            });
+        }
+        Ok(Value::List(texts))
+    }
+
+    fn check_table(&self, table: BTreeMap<String, serde_json::Value>) -> Result<Value, Problem> {
+        let is_name = |name: &str| {
+            !name.is_empty()
+                && name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+        };
+        match table.keys().find(|name| !is_name(name)) {
+            Some(name) => Err(self.malformed(name)),
+            None => Ok(Value::Table(table)),
+        }
+    }
+
+    /// A value of a table out of a text: a number, `true` or `false`, else the text itself.
+    pub(super) fn read_option(text: &str) -> serde_json::Value {
+        let plain = text.replace('_', "");
+        match text {
+            "true" => true.into(),
+            "false" => false.into(),
+            _ => match (plain.parse::<i64>(), plain.parse::<f64>()) {
+                (Ok(number), _) => number.into(),
+                (Err(_), Ok(number)) if number.is_finite() => number.into(),
+                _ => text.into(),
+            },
+        }
+    }
+
     fn check_text(&self, text: &str) -> Result<Value, Problem> {
         let fits = match self {
             Self::Choice(words) if !words.contains(&text) => {
-                let suggestion = match nearest(text, words.iter().copied()) {
-                    Some(word) => Suggestion::Nearest(format!("{word:?}")),
-                    None => Suggestion::OneOf(words.iter().map(|word| format!("{word:?}")).collect()),
-                };
-                return Err(Problem::NotOneOf {
-                    found: text.to_owned(),
-                    suggestion,
-                });
+                return Err(not_one_of(text, words.iter().copied()));
+            }
+            Self::Backend(_) => {
+                let (name, model) = split_model(text);
+                let is_name = (1..=LONGEST_NAME).contains(&name.len())
+                    && name
+                        .bytes()
+                        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+                let model_fits = model
+                    .is_none_or(|model| !model.is_empty() && !model.contains('\0') && !WITHOUT_MODEL.contains(&name));
+                is_name && model_fits
             }
             Self::Address => text.parse::<SocketAddr>().is_ok(),
             Self::Url => return check_url(text),
@@ -290,6 +391,31 @@ fn is_language(text: &str) -> bool {
             .all(|subtag| (1..=8).contains(&subtag.len()) && subtag.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
+/// The parts of a text between commas.
+fn listed(text: &str) -> Vec<String> {
+    text.split(',').map(|part| part.trim().to_owned()).collect()
+}
+
+/// `whisper:ggml-tiny.bin` is a backend and its model; the model may hold colons itself.
+pub(super) fn split_model(text: &str) -> (&str, Option<&str>) {
+    match text.split_once(':') {
+        Some((name, model)) => (name.trim(), Some(model.trim())),
+        None => (text, None),
+    }
+}
+
+/// `found` is none of `words`, of which the nearest is proposed.
+pub(super) fn not_one_of<'a>(found: &str, words: impl Iterator<Item = &'a str> + Clone) -> Problem {
+    let suggestion = match nearest(found, words.clone()) {
+        Some(word) => Suggestion::Nearest(format!("{word:?}")),
+        None => Suggestion::OneOf(words.map(|word| format!("{word:?}")).collect()),
+    };
+    Problem::NotOneOf {
+        found: found.to_owned(),
+        suggestion,
+    }
+}
+
 fn quoted(words: &[&str]) -> String {
     words
         .iter()
@@ -309,6 +435,19 @@ impl fmt::Display for Value {
             Self::Number(number) => write!(formatter, "{number:?}"),
             Self::Switch(switch) => write!(formatter, "{switch}"),
             Self::List(items) => write!(formatter, "{}", toml::Value::from(items.clone())),
+            Self::Table(table) if table.is_empty() => formatter.write_str("{}"),
+            Self::Table(table) => {
+                for (index, (name, value)) in table.iter().enumerate() {
+                    formatter.write_str(if index == 0 { "{ " } else { ", " })?;
+                    match value {
+                        serde_json::Value::String(text) => {
+                            write!(formatter, "{name} = {}", toml::Value::from(text.as_str()))?;
+                        }
+                        number => write!(formatter, "{name} = {number}")?,
+                    }
+                }
+                formatter.write_str(" }")
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What was written, and where: the first of the two steps.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +10,8 @@ use super::file;
 use super::keys::{FILE_VARIABLE, KEYS, Key, OTHER_VARIABLES};
 use super::mistake::{LoadError, Mistake, Place, Problem};
 use super::nearest::{nearest, suggest_full_name};
-use super::value::Value;
+use super::value::{Kind, Value, not_one_of, split_model};
+use crate::supervisor::{folders_in, installed_workers, worker_folders};
 
 /// The bit of a file's mode that lets users outside of its group read it.
 const READABLE_BY_OTHERS: u32 = 0o004;
@@ -84,13 +86,8 @@ impl Written {
     /// The defaults.
     #[must_use]
     pub fn defaults() -> Self {
-        let value = |key: &Key| {
-            key.kind
-                .read_text(key.default)
-                .expect("a test reads every default of the table")
-        };
         Self {
-            values: KEYS.iter().map(|key| (value(key), Place::Default)).collect(),
+            values: KEYS.iter().map(|key| (default_of(key), Place::Default)).collect(),
         }
     }
 
@@ -201,9 +198,18 @@ impl Written {
     pub(super) fn read_flags(&mut self, flags: &[Flag], mistakes: &mut Vec<Mistake>) {
         for flag in flags {
             let place = Place::Flag(flag.name.clone());
-            match Key::find(&flag.key) {
-                Some(key) => self.read_text(key, &flag.text, place, mistakes),
-                None => {
+            match (Key::find(&flag.key), option(&flag.key)) {
+                (Some(key), _) => self.read_text(key, &flag.text, place, mistakes),
+                (None, Some((key, name))) => {
+                    // One more option beside those that are there: `--set llm.options.context=4096`.
+                    let mut table = match self.value(key.name).0 {
+                        Value::Table(table) => table.clone(),
+                        _ => BTreeMap::new(),
+                    };
+                    table.insert(name.to_owned(), Kind::read_option(flag.text.trim()));
+                    self.set(key, Value::Table(table), place);
+                }
+                (None, None) => {
                     let problem = Problem::UnknownKey(suggest_full_name(&flag.key));
                     mistakes.push(Mistake {
                         place,
@@ -228,19 +234,106 @@ impl Written {
         }
     }
 
-    /// A value that says "not set" where the key has a default brings that default back.
+    /// A value that says "not set" where the key has a default brings that default back. A backend that is written with
+    /// its model sets both keys.
     fn set(&mut self, key: &'static Key, value: Value, place: Place) {
         let value = match value {
-            Value::Unset => key
-                .kind
-                .read_text(key.default)
-                .expect("a test reads every default of the table"),
+            Value::Unset => default_of(key),
             value => value,
         };
+        if let (Kind::Backend(_), Value::Text(text)) = (key.kind, &value) {
+            let (name, model) = split_model(text);
+            let (name, model) = (name.to_owned(), model.map(str::to_owned));
+            self.forget_former_backend(key, &name, &place);
+            if let (Some(model), Some(model_key)) = (model, beside(key, "model")) {
+                self.put(model_key, Value::Text(model), place.clone());
+            }
+            return self.put(key, Value::Text(name), place);
+        }
+        self.put(key, value, place);
+    }
+
+    /// The model, its files and the options that a lower source wrote for its backend mean nothing to another one.
+    fn forget_former_backend(&mut self, key: &Key, name: &str, place: &Place) {
+        let (former, former_place) = self.value(key.name);
+        let former_rank = former_place.rank();
+        if former_rank == Place::Default.rank()
+            || former_rank >= place.rank()
+            || *former == Value::Text(name.to_owned())
+        {
+            return;
+        }
+        for last in ["model", "files", "options"] {
+            let Some(other) = beside(key, last) else { continue };
+            if self.value(other.name).1.rank() <= former_rank {
+                self.put(other, default_of(other), Place::Default);
+            }
+        }
+    }
+
+    fn put(&mut self, key: &Key, value: Value, place: Place) {
         let index = KEYS
             .iter()
             .position(|known| known.name == key.name)
             .expect("the key is out of the table");
         self.values[index] = (value, place);
     }
+
+    /// Backends that are neither among their key's words nor workers that are built here. They are looked for when all
+    /// sources have been read, because one of them may name the folder of the workers.
+    pub(super) fn unknown_workers(&self) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        for (key, value, place) in self.iter() {
+            let (Kind::Backend(words), Value::Text(name)) = (key.kind, value) else {
+                continue;
+            };
+            if words.contains(&name.as_str()) {
+                continue;
+            }
+            let folders = match self.value("workers.dir").0 {
+                Value::Text(named) => folders_in(named),
+                _ => worker_folders(),
+            };
+            let installed = installed_workers(&folders);
+            if installed.iter().any(|worker| worker.name == *name) {
+                continue;
+            }
+            let others = installed.iter().map(|worker| worker.name.as_str());
+            let others =
+                others.filter(|other| !words.contains(other) && !words_of_other_backends(words).contains(other));
+            mistakes.push(Mistake {
+                place: place.clone(),
+                key: key.name.to_owned(),
+                problem: not_one_of(name, words.iter().copied().chain(others)),
+            });
+        }
+        mistakes
+    }
+}
+
+/// The words of the other backends' keys: a recogniser isn't proposed for a voice.
+fn words_of_other_backends(own: &[&str]) -> Vec<&'static str> {
+    let kinds = KEYS.iter().filter_map(|key| match key.kind {
+        Kind::Backend(words) if words != own => Some(words),
+        _ => None,
+    });
+    kinds.flatten().copied().collect()
+}
+
+fn default_of(key: &Key) -> Value {
+    key.kind
+        .read_text(key.default)
+        .expect("a test reads every default of the table")
+}
+
+/// The key of the same section with this last name.
+fn beside(key: &Key, last: &str) -> Option<&'static Key> {
+    Key::find(&format!("{}.{last}", key.section()))
+}
+
+/// The key of a table and the name in it, for a full name such as `llm.options.context`.
+fn option(name: &str) -> Option<(&'static Key, &str)> {
+    let (table, name) = name.rsplit_once('.')?;
+    let key = Key::find(table).filter(|key| matches!(key.kind, Kind::Table))?;
+    (!name.is_empty()).then_some((key, name))
 }

@@ -19,9 +19,9 @@ use super::playout::Player;
 use super::recording::Recorder;
 use super::ring::AudioRing;
 use super::wire::{INPUT_CAPACITY, Port};
-use crate::backend::{Backend, OpenError, Push, SttRequest, TtsEvent, TtsRequest, Vad};
+use crate::backend::{Backend, LlmRequest, OpenError, Push, SttRequest, TtsEvent, TtsRequest, Vad};
 use crate::call::{BackendKind, CloseReason, Event, LlmEvent, StageFailure, SttEvent};
-use crate::id::SynthesisId;
+use crate::id::{SessionId, SynthesisId};
 use crate::metrics::Metrics;
 use crate::registry::{Registry, Slot};
 use crate::session::{Action, BackendChange, Input, Output, PlayoutEvent, Session, TtsProgress};
@@ -41,6 +41,8 @@ pub(super) struct Surroundings {
     pub(super) metrics: Arc<Metrics>,
     /// Told when the engine goes away: the milliseconds left.
     pub(super) drain: tokio::sync::watch::Receiver<Option<u32>>,
+    /// Which session this is.
+    pub(super) id: SessionId,
     /// Delay in ms before work that failed is tried again; differs from session to session.
     pub(super) retry_after_ms: u32,
 }
@@ -173,8 +175,10 @@ impl Driver {
                 not_before,
                 language,
             } => {
+                let hints = self.session.settings().hints.clone();
+                let request = SttRequest { language, hints };
                 self.transcriptions
-                    .push(Transcription::new(id, SttRequest { language }, from, not_before));
+                    .push(Transcription::new(id, request, from, not_before));
             }
             Action::FinishTranscription { id, end } => {
                 if let Some(job) = self.transcriptions.iter_mut().find(|job| job.id == id) {
@@ -190,7 +194,13 @@ impl Driver {
             Action::Generate { id, prompt, not_before } => {
                 self.generations.push(GenerationJob {
                     id,
-                    progress: Progress::Waiting(not_before, *prompt),
+                    progress: Progress::Waiting(
+                        not_before,
+                        LlmRequest {
+                            prompt: *prompt,
+                            conversation: Some(self.surroundings.id),
+                        },
+                    ),
                 });
             }
             Action::CancelGeneration { id } => self.generations.retain(|job| job.id != id),
@@ -331,6 +341,8 @@ impl Driver {
                         name: capabilities.name.clone(),
                         model: capabilities.model.clone(),
                         generation: capabilities.generation,
+                        device: capabilities.device.clone(),
+                        synthetic: capabilities.synthetic,
                     };
                     lease.backend = Some(backend);
                     Some(change)
@@ -478,10 +490,10 @@ impl Driver {
     fn poll_generations(&mut self, context: &mut Context<'_>) -> bool {
         for index in 0..self.generations.len() {
             let id = self.generations[index].id;
-            if let Some(prompt) = due(&self.generations[index].progress, self.clock.now()) {
+            if let Some(request) = due(&self.generations[index].progress, self.clock.now()) {
                 let opened = match self.backend(BackendKind::Llm) {
                     Some(Backend::Llm(backend)) => backend
-                        .generate(prompt)
+                        .generate(request)
                         .map_err(|error| error.into_failure(self.surroundings.retry_after_ms)),
                     _ => Err(self.missing(BackendKind::Llm)),
                 };
@@ -501,7 +513,11 @@ impl Driver {
             if let Some(event) = poll_running(&mut job.progress, context, |stream, context| stream.poll_event(context))
             {
                 if matches!(event, LlmEvent::Done { .. } | LlmEvent::Failed(_)) {
-                    self.generations.swap_remove(index);
+                    if let Progress::Running(stream) = self.generations.swap_remove(index).progress {
+                        let usage = stream.usage();
+                        let tokens = [usage.prompt, usage.cached, usage.completion];
+                        self.surroundings.metrics.tokens(tokens);
+                    }
                 }
                 self.input(Input::Llm { id, event });
                 return true;

@@ -3,8 +3,7 @@
 use std::task::{Context, Poll};
 
 use super::ring::AudioRing;
-use crate::backend::{LlmStream, Push, SttRequest, SttStream, TtsRequest, TtsStream, TurnPrediction};
-use crate::call::Prompt;
+use crate::backend::{LlmRequest, LlmStream, Push, SttRequest, SttStream, TtsRequest, TtsStream, TurnPrediction};
 use crate::id::{GenerationId, PredictionId, SynthesisId, TranscriptionId};
 use crate::time::{Samples, Time};
 
@@ -84,7 +83,7 @@ impl Transcription {
 /// A generation.
 pub(super) struct GenerationJob {
     pub(super) id: GenerationId,
-    pub(super) progress: Progress<Prompt, Box<dyn LlmStream>>,
+    pub(super) progress: Progress<LlmRequest, Box<dyn LlmStream>>,
 }
 
 /// A synthesis.

@@ -181,6 +181,7 @@ impl Engine {
             registry: Arc::clone(&self.inner.registry),
             metrics: Arc::clone(&self.inner.metrics),
             drain: self.inner.drain.subscribe(),
+            id,
             retry_after_ms: self.spread(id),
         };
         let ring_bound = Samples::from_millis(u64::from(settings.endpointing.hard_limit_ms.max(60_000))) + RING_SLACK;

@@ -20,7 +20,7 @@ const LONGEST_CLAUSE: u64 = 120;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unplayable {
     /// Nothing of it is taken.
-    #[error("audio at {0} Hz can't be played: 8000, 16000, 24000 and 48000 Hz can")]
+    #[error("audio at {0} Hz can't be played: 8000 to 48000 Hz can")]
     Rate(u32),
     /// What came before is kept.
     #[error("it gave more than {LONGEST_CLAUSE} s of audio for one clause")]
@@ -175,7 +175,6 @@ impl Player {
 
     /// Audio of a clause has come. Answers how much of the clause lies ready or was played, all together.
     pub(super) fn audio(&mut self, id: SynthesisId, pcm: &[i16], rate: u32) -> Result<Samples, Unplayable> {
-        let from = SampleRate::from_hz(rate).map_err(|_| Unplayable::Rate(rate))?;
         let most = LONGEST_CLAUSE * u64::from(self.rate.hz());
         if self.clause(id).is_some_and(|clause| clause.made > most) {
             return Err(Unplayable::TooLong);
@@ -190,7 +189,7 @@ impl Player {
                         resampler.reset();
                         Ok(resampler)
                     }
-                    _ => Resampler::new(from, to).map_err(|_| Unplayable::Rate(rate)),
+                    _ => Resampler::from_hz(rate, to).map_err(|_| Unplayable::Rate(rate)),
                 },
             };
             let mut resampler = fresh?;
@@ -612,7 +611,7 @@ mod tests {
         player.audio(id, &[0; 8_000], 8_000).unwrap();
         let length = player.done(id).as_millis();
         assert!((995..=1_020).contains(&length), "{length} ms of one second");
-        assert_eq!(player.audio(id, &[0; 10], 11_025), Err(Unplayable::Rate(11_025)));
+        assert_eq!(player.audio(id, &[0; 10], 96_000), Err(Unplayable::Rate(96_000)));
         player.finish(RESPONSE);
         player.play(RESPONSE, at(0));
         let mut events = Vec::new();
@@ -620,6 +619,57 @@ mod tests {
             player.tick(at(millis), &mut port, &mut events);
         }
         assert!(matches!(events.last(), Some((_, PlayoutEvent::Finished { heard })) if heard.as_millis() == length));
+    }
+
+    /// Piper speaks at 22050 Hz, others at 24000 or 44100.
+    #[test]
+    fn a_voice_of_any_rate_is_played_in_its_own_time_and_pitch() {
+        for (from, to) in [
+            (22_050, SampleRate::Hz16000),
+            (22_050, SampleRate::Hz8000),
+            (24_000, SampleRate::Hz16000),
+            (44_100, SampleRate::Hz48000),
+        ] {
+            let (mut call, mut port) = connect(SessionId::new(1), Clock::start(), Arc::new(Place(None)));
+            let mut player = Player::new(to);
+            let tone: Vec<i16> = (0..from)
+                .map(|n| (8_000.0 * (f64::from(n) * 440.0 / f64::from(from) * std::f64::consts::TAU).sin()) as i16)
+                .collect();
+            let mut heard = Vec::new();
+            // The second clause has the resampler of the first.
+            for number in 1..=2 {
+                let id = SynthesisId::new(number);
+                player.begin(id, RESPONSE);
+                for piece in tone.chunks(441) {
+                    player.audio(id, piece, from).unwrap();
+                }
+                let length = player.done(id).as_millis();
+                assert!(
+                    (999..=1_012).contains(&length),
+                    "{from} to {to}: {length} ms of one second"
+                );
+            }
+            player.finish(RESPONSE);
+            player.play(RESPONSE, at(0));
+            let mut context = Context::from_waker(Waker::noop());
+            for millis in 0..2_200 {
+                player.tick(at(millis), &mut port, &mut Vec::new());
+                while let Poll::Ready(Some(frame)) = call.frames.poll_recv(&mut context) {
+                    heard.extend_from_slice(frame.pcm());
+                }
+            }
+            let middle = &heard[to.samples(200)..to.samples(800)];
+            let rises = middle.windows(2).filter(|pair| pair[0] < 0 && pair[1] >= 0).count();
+            assert!(
+                (263..=265).contains(&rises),
+                "{from} to {to}: {rises} periods in 0.6 s of 440 Hz"
+            );
+            let loudest = middle.iter().map(|sample| sample.unsigned_abs()).max();
+            assert!(
+                loudest.is_some_and(|loudest| (7_800..=8_200).contains(&loudest)),
+                "{from} to {to}: {loudest:?}"
+            );
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
-use crate::backend::{Capabilities, LlmBackend, LlmStream, OpenError};
+use crate::backend::{Capabilities, LlmBackend, LlmRequest, LlmStream, OpenError};
 use crate::call::{BackendKind, FinishReason, LlmEvent, Prompt, Role};
 use crate::id::Generation;
 use crate::pii::Pii;
@@ -21,13 +21,9 @@ impl ParrotBackend {
     pub fn new(generation: Generation) -> Self {
         Self {
             capabilities: Capabilities {
-                kind: BackendKind::Llm,
-                name: "parrot".to_owned(),
-                model: "parrot".to_owned(),
-                generation,
                 languages: vec!["en".to_owned()],
-                voices: Vec::new(),
                 streaming: true,
+                ..Capabilities::new(BackendKind::Llm, "parrot", "parrot", generation)
             },
         }
     }
@@ -77,7 +73,7 @@ impl LlmBackend for ParrotBackend {
         &self.capabilities
     }
 
-    fn generate(&self, prompt: Prompt) -> Result<Box<dyn LlmStream>, OpenError> {
+    fn generate(&self, LlmRequest { prompt, .. }: LlmRequest) -> Result<Box<dyn LlmStream>, OpenError> {
         let reply = reply(&prompt);
         let words: Vec<&str> = reply.split(' ').collect();
         // A word is its token.
@@ -139,7 +135,7 @@ mod tests {
             temperature_milli: None,
         };
         let mut stream = ParrotBackend::new(Generation::new(1))
-            .generate(prompt)
+            .generate(prompt.into())
             .expect("it can't fail");
         let context = &mut Context::from_waker(Waker::noop());
         let mut deltas = Vec::new();

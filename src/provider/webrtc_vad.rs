@@ -53,13 +53,8 @@ impl WebrtcVadBackend {
     pub fn new(aggressiveness: Aggressiveness, generation: Generation) -> Self {
         Self {
             capabilities: Capabilities {
-                kind: BackendKind::Vad,
-                name: "webrtc-vad".to_owned(),
-                model: "webrtc-vad".to_owned(),
-                generation,
-                languages: Vec::new(),
-                voices: Vec::new(),
                 streaming: true,
+                ..Capabilities::new(BackendKind::Vad, "webrtc-vad", "webrtc-vad", generation)
             },
             aggressiveness,
         }

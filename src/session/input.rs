@@ -97,6 +97,12 @@ pub enum BackendChange {
         model: String,
         /// Which load.
         generation: Generation,
+        /// Where it computes: "cpu", "cuda:0".
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<String>,
+        /// Its model was made for tests, with weights that nobody trained.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        synthetic: bool,
     },
     /// It is gone and being started again. What was asked of it fails separately, each under its own id.
     Lost {

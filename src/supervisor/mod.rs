@@ -7,6 +7,7 @@
 mod backoff;
 mod find;
 mod link;
+mod probe;
 mod process;
 mod stream;
 mod tail;
@@ -15,7 +16,10 @@ mod tests;
 mod worker;
 
 pub use backoff::{Backoff, spread};
-pub use find::{NotFound, find_worker, worker_folders};
+pub use find::{
+    InstalledWorker, KNOWN_WORKERS, KnownWorker, NotFound, find_worker, folders_in, installed_workers, worker_folders,
+};
 pub use link::{Link, LinkError, OpenRefused};
+pub use probe::{Probe, ProbeFailed, ProbedModel, probe};
 pub use stream::{Sent, Stream, StreamEvent};
 pub use worker::{Specification, State, Worker};

@@ -3,8 +3,9 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -111,18 +112,56 @@ impl Process {
         self.last_words(status).await
     }
 
-    async fn last_words(mut self, status: io::Result<std::process::ExitStatus>) -> String {
+    async fn last_words(mut self, status: io::Result<ExitStatus>) -> String {
         // What the process started may hold its standard error open.
         if timeout(LAST_WORDS, &mut self.reading).await.is_err() {
             self.reading.abort();
         }
-        let how = status.map_or_else(
-            |error| format!("it ended unseen ({error})"),
-            |status| format!("it ended with {status}"),
-        );
+        let how = status.map_or_else(|error| format!("it ended unseen ({error})"), how_it_ended);
         match self.tail.text() {
             words if words.is_empty() => how,
             words => format!("{how}; its last words: {words}"),
         }
+    }
+}
+
+/// The end of a process, for an operator.
+pub(super) fn how_it_ended(status: ExitStatus) -> String {
+    let Some(signal) = status.signal() else {
+        return match status.code() {
+            Some(code) => format!("it ended with exit status {code}"),
+            None => format!("it ended with {status}"),
+        };
+    };
+    // The numbers are those of Linux on every machine that this runs on (signal(7)).
+    let (name, cause) = match signal {
+        4 => ("SIGILL", "its library was built for another processor"),
+        6 => ("SIGABRT", "its library gave up"),
+        7 => (
+            "SIGBUS",
+            "a file that it had mapped was cut short, or the memory is faulty",
+        ),
+        8 => ("SIGFPE", "its library divided by zero"),
+        9 => ("SIGKILL", "out of memory, or by hand"),
+        11 => ("SIGSEGV", "its library failed"),
+        15 => ("SIGTERM", "by hand"),
+        _ => return format!("it was killed by signal {signal}"),
+    };
+    format!("it was killed by signal {signal} ({name}): {cause}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_is_told_with_what_it_means() {
+        let told = |raw| how_it_ended(ExitStatus::from_raw(raw));
+        assert_eq!(
+            told(9),
+            "it was killed by signal 9 (SIGKILL): out of memory, or by hand"
+        );
+        assert_eq!(told(10), "it was killed by signal 10");
+        assert_eq!(told(3 << 8), "it ended with exit status 3");
     }
 }

@@ -93,7 +93,7 @@ async fn a_worker_that_dies_fails_its_streams_at_once_and_comes_back() {
             panic!("not lost")
         };
         assert_eq!(generation, Generation::new(1));
-        assert!(reason.contains("signal: 6"), "{reason}");
+        assert!(reason.contains("signal 6 (SIGABRT)"), "{reason}");
         positions.push(position);
     }
     assert_eq!(positions, [0, 1, 2]);
@@ -256,4 +256,41 @@ async fn a_program_that_talks_rubbish_is_ended_and_the_reason_says_so() {
     };
     assert!(reason.contains("SIGKILL") || reason.contains("exit"), "{reason}");
     worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_program_that_ends_while_it_loads_is_given_up_with_its_last_words() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = folder.path().join("brittle");
+    // Native libraries do this with a file that they can't read.
+    let hello = r#"{"type":"hello","protocol":1,"name":"brittle","version":"1","jobs":["stt"]}"#;
+    let script =
+        format!("#!/bin/sh\necho '{hello}' >&0\nread load <&0\necho 'bad magic in model.bin' >&2\nkill -ABRT $$\n");
+    std::fs::write(&program, script).expect("a script");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let specification = Specification::new("brittle", program, Job::Stt, "model.bin");
+    let mut next = 0;
+    let worker = Worker::start(specification, move || {
+        next += 1;
+        Generation::new(next)
+    });
+    let reason = timeout(PATIENCE, worker.ready())
+        .await
+        .expect("it is given up")
+        .expect_err("it never loads");
+    for part in ["brittle", "model.bin", "bad magic", "signal 6 (SIGABRT)", "3 times"] {
+        assert!(reason.contains(part), "{part} in {reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_is_dropped_ends_its_streams() {
+    let Some(worker) = start(Job::Stt, &[]) else { return };
+    let link = worker.ready().await.expect("the fake worker loads");
+    let mut stream = link.open(stt(""), &[]).expect("a place");
+    drop(worker);
+    assert!(matches!(event(&mut stream).await, StreamEvent::Lost { reason, .. } if reason.contains("stopped")));
+    assert!(matches!(link.open(stt(""), &[]), Err(OpenRefused::Lost(_))));
 }

@@ -26,6 +26,13 @@ const MISSED_PINGS: u64 = 5;
 /// A single computation that takes longer than this hangs.
 const HANG: Duration = Duration::from_secs(30);
 
+/// A worker that has never been ready and ends, or says nothing, this often in a row while it is started isn't tried any more:
+/// libraries end their process on a file that they can't read, and reading it again doesn't help.
+const FAILED_STARTS: u32 = 3;
+/// The same for one that was ready once: its model loads, so what stops it may pass. With the pauses between, this is a minute
+/// and a half.
+const FAILED_RESTARTS: u32 = 10;
+
 /// What is to be kept running.
 #[derive(Clone, Debug)]
 pub struct Specification {
@@ -116,6 +123,8 @@ enum StartFailed {
     ForGood(String),
     /// It may.
     ForNow(String),
+    /// The process ended or said nothing. It may help once or twice.
+    Died(String),
 }
 
 /// A worker that is ready.
@@ -181,7 +190,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // The process is killed with the task that holds it.
+        // The process is killed with the task that holds it, and its streams end.
         self.task.abort();
     }
 }
@@ -196,6 +205,7 @@ async fn keep(
 ) {
     let mut backoff = Backoff::new(u64::from(std::process::id()) ^ first.number());
     let mut generation = first;
+    let (mut failed_starts, mut most_failed_starts) = (0, FAILED_STARTS);
     loop {
         let started = tokio::select! {
             started = start(&specification, generation) => started,
@@ -203,7 +213,8 @@ async fn keep(
         };
         let (reason, was_ready) = match started {
             Ok(running) => {
-                tracing::info!(worker = specification.name, %generation, pid = running.process.id(), "the worker is ready");
+                (failed_starts, most_failed_starts) = (0, FAILED_RESTARTS);
+                tell_ready(&specification, generation, &running);
                 state.send_replace(State::Ready(Arc::clone(&running.link)));
                 match watch_over(running, &mut stop, &mut backoff).await {
                     Some(reason) => (reason, true),
@@ -217,6 +228,16 @@ async fn keep(
                 return;
             }
             Err(StartFailed::ForNow(reason)) => (reason, false),
+            Err(StartFailed::Died(reason)) => {
+                failed_starts += 1;
+                if failed_starts >= most_failed_starts {
+                    let reason = format!("{reason}; it was started {failed_starts} times and is not tried again");
+                    tracing::debug!(worker = specification.name, %generation, "{reason}");
+                    state.send_replace(State::Failed { reason });
+                    return;
+                }
+                (reason, false)
+            }
         };
         let pause = match was_ready {
             true => backoff.after_loss(),
@@ -236,6 +257,18 @@ async fn keep(
         state.send_replace(State::Starting { generation });
     }
     state.send_replace(State::Stopped);
+}
+
+/// Logs what is ready, and a fall-back to another device once for each load.
+fn tell_ready(specification: &Specification, generation: Generation, running: &Running) {
+    let name = &specification.name;
+    let ready = running.link.ready();
+    let device = ready.map_or("", |ready| ready.device.as_str());
+    let pid = running.process.id();
+    tracing::info!(worker = name, %generation, pid, device, "the worker is ready");
+    if let Some(fallback) = ready.and_then(|ready| ready.fallback.as_deref()) {
+        tracing::warn!(worker = name, %generation, "it computes on {device}: {fallback}");
+    }
 }
 
 /// Waits until the worker is to be stopped.
@@ -287,7 +320,9 @@ async fn start(specification: &Specification, generation: Generation) -> Result<
                 .filter(|file| !reason.contains(file.as_str()))
                 .map_or(String::new(), |file| format!(" ({file})"));
             let reason = format!("the worker {name} can't load {:?}: {reason}{file}", specification.model);
-            let for_good = [code::MISSING, code::INVALID, code::UNSUPPORTED].contains(&reason_code.as_str());
+            // A model that is too large for this machine's memory stays so; whoever makes room starts the engine again.
+            let for_good =
+                [code::MISSING, code::INVALID, code::UNSUPPORTED, code::MEMORY].contains(&reason_code.as_str());
             Err(if for_good {
                 StartFailed::ForGood(reason)
             } else {
@@ -301,8 +336,9 @@ async fn start(specification: &Specification, generation: Generation) -> Result<
                 Ok(Err(_)) | Err(_) => what,
             };
             let words = running.process.end_now().await;
-            Err(StartFailed::ForNow(format!(
-                "the worker {name} did not start: {what}; {words}"
+            let model = &specification.model;
+            Err(StartFailed::Died(format!(
+                "the worker {name} did not start with {model:?}: {what}; {words}"
             )))
         }
         Err(Greeting::Wrong(what)) => Err(StartFailed::ForGood(format!(
@@ -369,6 +405,15 @@ async fn greet(specification: &Specification, running: &mut Running) -> Result<(
     Ok((hello, ready))
 }
 
+/// Ends the streams of a link when it goes, for whatever reason: the first reason that was told stays.
+struct EndsStreams(Arc<Link>);
+
+impl Drop for EndsStreams {
+    fn drop(&mut self) {
+        self.0.fail("the worker was stopped");
+    }
+}
+
 /// Watches over a worker that is ready. Tells why it's gone; `None` when it was to be stopped.
 async fn watch_over(running: Running, stop: &mut watch::Receiver<bool>, backoff: &mut Backoff) -> Option<String> {
     let Running {
@@ -377,6 +422,8 @@ async fn watch_over(running: Running, stop: &mut watch::Receiver<bool>, backoff:
         mut ended,
         mut messages,
     } = running;
+    // Also when this is dropped in the middle: nobody else would tell the streams.
+    let _ends = EndsStreams(Arc::clone(&link));
     let mut pings = interval(PING_INTERVAL);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut sent, mut answered) = (0_u64, 0_u64);

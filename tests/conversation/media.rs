@@ -26,15 +26,7 @@ struct Keeping {
 
 impl Keeping {
     fn new() -> Self {
-        let capabilities = Capabilities {
-            kind: BackendKind::Stt,
-            name: "keeping".to_owned(),
-            model: "none".to_owned(),
-            generation: Generation::new(1),
-            languages: Vec::new(),
-            voices: Vec::new(),
-            streaming: false,
-        };
+        let capabilities = Capabilities::new(BackendKind::Stt, "keeping", "none", Generation::new(1));
         Self {
             capabilities,
             kept: Arc::default(),

@@ -449,6 +449,12 @@ pub enum BackendState {
         model: String,
         /// Which load: a number that grows with each in the server.
         generation: u64,
+        /// Where it computes: `cpu`, `cuda:0`; absent where it doesn't tell.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<String>,
+        /// Whether its model was made for tests, with weights that nobody trained: it proves that things work, and no accuracy.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        synthetic: bool,
     },
     /// It died or vanished, and is being started again.
     Lost {

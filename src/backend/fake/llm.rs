@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use super::{Memory, Pace, Shared, Ticket, common};
-use crate::backend::{Capabilities, LlmBackend, LlmStream, OpenError};
+use crate::backend::{Capabilities, LlmBackend, LlmRequest, LlmStream, OpenError};
 use crate::call::{BackendKind, FinishReason, LlmEvent, Prompt, Role};
 use crate::pii::Pii;
 
@@ -95,7 +95,7 @@ impl LlmBackend for ScriptedLlm {
         &self.shared.capabilities
     }
 
-    fn generate(&self, prompt: Prompt) -> Result<Box<dyn LlmStream>, OpenError> {
+    fn generate(&self, LlmRequest { prompt, .. }: LlmRequest) -> Result<Box<dyn LlmStream>, OpenError> {
         let ticket = self.shared.open()?;
         let mut events: VecDeque<LlmEvent> = if self.replies.is_empty() {
             let said = prompt.messages.iter().rev().find(|message| message.role == Role::User);

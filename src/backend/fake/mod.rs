@@ -195,13 +195,8 @@ impl Shared {
     fn new(kind: BackendKind, name: &str) -> Arc<Self> {
         Arc::new(Self {
             capabilities: Capabilities {
-                kind,
-                name: name.to_owned(),
-                model: "script".to_owned(),
-                generation: Generation::new(1),
-                languages: Vec::new(),
-                voices: Vec::new(),
                 streaming: true,
+                ..Capabilities::new(kind, name, "script", Generation::new(1))
             },
             state: Mutex::new(State::default()),
         })

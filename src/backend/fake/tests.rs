@@ -107,13 +107,13 @@ fn a_model_echoes_and_repeats_its_script() {
         }
     };
     let echo = ScriptedLlm::echo();
-    let stream = echo.generate(prompt(" hello  there ")).expect("a stream");
+    let stream = echo.generate(prompt(" hello  there ").into()).expect("a stream");
     let said: Vec<String> = [" hello", "  there", " "].map(str::to_owned).to_vec();
     assert_eq!(collect(stream, context), (said, FinishReason::Stop));
     assert_eq!(echo.prompts().len(), 1);
     let tokens = ScriptedLlm::tokens(["a", "b"]);
     for _ in 0..2 {
-        let stream = tokens.generate(prompt("?")).expect("a stream");
+        let stream = tokens.generate(prompt("?").into()).expect("a stream");
         assert_eq!(
             collect(stream, context),
             (vec!["a".to_owned(), "b".to_owned()], FinishReason::Stop)
@@ -178,9 +178,9 @@ fn faults_come_in_order_and_a_death_wakes_its_streams() {
     let control = llm.control();
     control.fail_next(Fault::Busy);
     control.fail_next(Fault::DieAfter(1));
-    assert!(matches!(llm.generate(prompt("?")), Err(OpenError::Busy { .. })));
+    assert!(matches!(llm.generate(prompt("?").into()), Err(OpenError::Busy { .. })));
     let context = &mut Context::from_waker(Waker::noop());
-    let mut stream = llm.generate(prompt("?")).expect("a stream");
+    let mut stream = llm.generate(prompt("?").into()).expect("a stream");
     assert!(matches!(
         stream.poll_event(context),
         Poll::Ready(LlmEvent::Delta { .. })
@@ -191,16 +191,16 @@ fn faults_come_in_order_and_a_death_wakes_its_streams() {
     assert!(failure.retry);
 
     control.fail_next(Fault::HangAfter(0));
-    let mut hanging = llm.generate(prompt("?")).expect("a stream");
+    let mut hanging = llm.generate(prompt("?").into()).expect("a stream");
     let (count, waker) = waker();
     let context = &mut Context::from_waker(&waker);
     assert_eq!(hanging.poll_event(context), Poll::Pending);
     control.kill();
     assert_eq!(count.0.load(Ordering::SeqCst), 1);
     assert!(matches!(hanging.poll_event(context), Poll::Ready(LlmEvent::Failed(_))));
-    assert!(matches!(llm.generate(prompt("?")), Err(OpenError::Lost { .. })));
+    assert!(matches!(llm.generate(prompt("?").into()), Err(OpenError::Lost { .. })));
     control.revive();
-    drop(llm.generate(prompt("?")).expect("a stream"));
+    drop(llm.generate(prompt("?").into()).expect("a stream"));
     let counts = control.counts();
     assert_eq!((counts.failed, counts.cancelled, counts.live()), (2, 1, 0));
 }
@@ -229,7 +229,7 @@ fn a_slow_fake_waits_on_the_callers_clock() {
     });
     let pace = Pace::new(clock, Duration::from_millis(300), Duration::from_millis(20));
     let llm = ScriptedLlm::tokens(["a", "b"]).paced(pace);
-    let mut stream = llm.generate(prompt("?")).expect("a stream");
+    let mut stream = llm.generate(prompt("?").into()).expect("a stream");
     let (count, waker) = waker();
     let context = &mut Context::from_waker(&waker);
     for _ in 0..3 {

@@ -1,17 +1,16 @@
 //! Which backends a server starts with, and in what order it looks for them.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use repartee_protocol::worker::Job;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::models::Wanted;
 use crate::backend::Backend;
 use crate::call::BackendKind;
-use crate::config::{Config, LlmBackend, Mode, SttBackend, TtsBackend, TurnBackend, VadBackend};
+use crate::config::{Config, LlmBackend, Mode, TurnBackend, VadBackend};
 use crate::id::Generation;
 use crate::pii::Pii;
 use crate::provider::openai::{self, OpenaiBackend, OpenaiOptions};
@@ -21,12 +20,20 @@ use crate::provider::smart_turn::{self, SmartTurnBackend, SmartTurnOptions};
 use crate::provider::webrtc_vad::{Aggressiveness, WebrtcVadBackend};
 use crate::provider::{self, onnx::Places};
 use crate::registry::Registry;
-use crate::supervisor::{Specification, State, Worker, find_worker, worker_folders};
+use crate::supervisor::{State, Worker};
 
 /// The backends of a server, loading or loaded.
 pub(super) struct Backends {
     loading: JoinSet<()>,
-    workers: Vec<Worker>,
+    house: House,
+}
+
+/// Where workers are started, and what holds them.
+#[derive(Clone)]
+struct House {
+    config: Arc<Config>,
+    registry: Arc<Registry>,
+    workers: Arc<Mutex<Vec<Worker>>>,
 }
 
 impl Backends {
@@ -51,129 +58,113 @@ impl Backends {
                 settle(&registry, BackendKind::Vad, loaded);
             }
         });
-        if config.llm.backend == LlmBackend::None {
-            let reason = "switched off by llm.backend = \"none\"; clients supply the replies";
-            registry.switch_off(BackendKind::Llm, reason.to_owned());
-        } else {
-            let (config, registry) = (config.clone(), Arc::clone(&registry));
-            loading.spawn(async move {
-                let loaded = load_llm(&config, registry.next_generation()).await;
-                settle(&registry, BackendKind::Llm, loaded);
-            });
-        }
-        let mut workers = Vec::new();
+        let house = House {
+            config: Arc::new(config.clone()),
+            registry,
+            workers: Arc::default(),
+        };
         for (kind, wanted) in [
-            (BackendKind::Stt, stt_worker(config)),
-            (BackendKind::Tts, tts_worker(config)),
+            (BackendKind::Stt, Wanted::stt(config)),
+            (BackendKind::Tts, Wanted::tts(config)),
         ] {
-            let Some(wanted) = wanted else {
-                registry.switch_off(kind, format!("switched off by {kind}.backend = \"none\""));
-                continue;
-            };
-            match specification(config, wanted) {
-                Ok(specification) => {
-                    let (registry, generations) = (Arc::clone(&registry), registry.generations());
-                    let worker = Worker::start(specification, move || generations.next());
-                    loading.spawn(follow(worker.state(), kind, config.tts.speed_per_mille, registry));
-                    workers.push(worker);
+            match wanted {
+                Some(wanted) => {
+                    loading.spawn(house.clone().serve_with(kind, wanted));
                 }
-                Err(reason) => registry.mark_missing(kind, reason),
+                None => house
+                    .registry
+                    .switch_off(kind, format!("switched off by {kind}.backend = \"none\"")),
             }
         }
-        Self { loading, workers }
+        if config.llm.backend == LlmBackend::None {
+            let reason = "switched off by llm.backend = \"none\"; clients supply the replies";
+            house.registry.switch_off(BackendKind::Llm, reason.to_owned());
+        } else {
+            loading.spawn(house.clone().serve_llm());
+        }
+        Self { loading, house }
     }
 
     /// Stops what runs beside this process.
     pub(super) async fn stop(mut self) {
         self.loading.abort_all();
         while self.loading.join_next().await.is_some() {}
-        let mut stopping: JoinSet<()> = self.workers.into_iter().map(Worker::stop).collect();
+        let workers = std::mem::take(&mut *self.house.workers());
+        let mut stopping: JoinSet<()> = workers.into_iter().map(Worker::stop).collect();
         while stopping.join_next().await.is_some() {}
     }
 }
 
-/// A worker and the model that it is to load.
-struct Wanted {
-    name: &'static str,
-    job: Job,
-    model: String,
-}
+impl House {
+    fn workers(&self) -> MutexGuard<'_, Vec<Worker>> {
+        // A list of workers can't be half right.
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
-/// `None`: switched off.
-fn stt_worker(config: &Config) -> Option<Wanted> {
-    match config.stt.backend {
-        SttBackend::None => None,
-        SttBackend::Auto | SttBackend::Pocketsphinx => {
-            let model = config
-                .stt
-                .model
-                .clone()
-                .unwrap_or_else(|| "pocketsphinx-en-us".to_owned());
-            Some(Wanted {
-                name: "pocketsphinx",
-                job: Job::Stt,
-                model,
-            })
+    /// Starts a worker, and tells the registry what becomes of it until it is stopped.
+    async fn serve_with(self, kind: BackendKind, wanted: Wanted) {
+        if let Err(reason) = self.follow(kind, wanted).await {
+            self.registry.mark_missing(kind, reason);
         }
     }
-}
 
-/// `None`: switched off.
-fn tts_worker(config: &Config) -> Option<Wanted> {
-    match config.tts.backend {
-        TtsBackend::None => None,
-        // One worker speaks with every voice; which one is a matter of the session.
-        TtsBackend::Auto | TtsBackend::Flite => Some(Wanted {
-            name: "flite",
-            job: Job::Tts,
-            model: "flite".to_owned(),
-        }),
-    }
-}
-
-fn specification(config: &Config, wanted: Wanted) -> Result<Specification, String> {
-    let folders = config
-        .workers
-        .dir
-        .clone()
-        .map_or_else(worker_folders, |folder| vec![folder]);
-    let program = find_worker(wanted.name, &folders).map_err(|error| error.to_string())?;
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let spare = u32::try_from(cores.saturating_sub(1).max(1)).unwrap_or(1);
-    Ok(Specification {
-        models: config
-            .paths
-            .models
-            .clone()
-            .or_else(|| Some(data_folder(config).join("models")).filter(|folder| folder.is_dir())),
-        threads: config.workers.threads.map_or(spare, u32::from),
-        nice: config.workers.nice,
-        load_timeout: Duration::from_millis(u64::from(config.workers.load_timeout_ms)),
-        ..Specification::new(wanted.name, program, wanted.job, &wanted.model)
-    })
-}
-
-/// Tells the registry what becomes of a worker, until it is stopped.
-async fn follow(mut state: watch::Receiver<State>, kind: BackendKind, speed_per_mille: u16, registry: Arc<Registry>) {
-    loop {
-        let now = state.borrow_and_update().clone();
-        match now {
-            State::Starting { .. } => {}
-            State::Ready(link) => {
-                let job = match kind {
-                    BackendKind::Stt => Job::Stt,
-                    _ => Job::Tts,
-                };
-                if let Some(backend) = provider::worker::backend(job, &link, speed_per_mille) {
-                    registry.install(backend);
+    /// The same. Returns early only where the worker can't be had (any more).
+    ///
+    /// # Errors
+    /// Why it can't be had, with the remedy.
+    async fn follow(&self, kind: BackendKind, wanted: Wanted) -> Result<(), String> {
+        let specification = wanted.specification(&self.config)?;
+        let generations = self.registry.generations();
+        let worker = Worker::start(specification, move || generations.next());
+        let mut state = worker.state();
+        self.workers().push(worker);
+        loop {
+            let now = state.borrow_and_update().clone();
+            match now {
+                State::Starting { .. } => {}
+                State::Ready(link) => {
+                    let backend = provider::worker::backend(wanted.job, &link, self.config.tts.speed_per_mille)?;
+                    self.registry.install(backend);
                 }
+                State::Lost { generation, reason, .. } => self.registry.mark_lost(kind, generation, reason),
+                State::Failed { reason } => return Err(reason),
+                State::Stopped => return Ok(()),
             }
-            State::Lost { generation, reason, .. } => registry.mark_lost(kind, generation, reason),
-            State::Failed { reason } => registry.mark_missing(kind, reason),
-            State::Stopped => return,
+            if state.changed().await.is_err() {
+                return Ok(());
+            }
         }
-        if state.changed().await.is_err() {
-            return;
+    }
+
+    /// Finds who answers: what is configured, else a server that answers, else a model on this machine, else the parrot.
+    async fn serve_llm(self) {
+        let config = Arc::clone(&self.config);
+        if let Some(wanted) = Wanted::llm(&config) {
+            return self.serve_with(BackendKind::Llm, wanted).await;
+        }
+        let generation = self.registry.next_generation();
+        let without = match load_llm(&config, generation).await {
+            Ok(Some(backend)) => return self.registry.install(backend),
+            Ok(None) => None,
+            Err(reason) => Some(reason),
+        };
+        let failed = match Wanted::local_llm(&config).filter(|_| config.llm.backend == LlmBackend::Auto) {
+            Some(wanted) => match self.follow(BackendKind::Llm, wanted).await {
+                Ok(()) => return,
+                Err(reason) => Some(reason),
+            },
+            None => None,
+        };
+        match (failed, without) {
+            (Some(reason), _) if config.mode == Mode::Full => self.registry.mark_missing(BackendKind::Llm, reason),
+            (None, Some(reason)) => self.registry.mark_missing(BackendKind::Llm, reason),
+            (failed, _) => {
+                if let Some(reason) = failed {
+                    tracing::warn!("the parrot answers instead of the language model: {reason}");
+                }
+                let parrot = ParrotBackend::new(self.registry.next_generation());
+                self.registry.install(Backend::Llm(Arc::new(parrot)));
+            }
         }
     }
 }
@@ -268,12 +259,13 @@ fn load_turn(config: &Config, generation: Generation) -> Result<Backend, String>
     }
 }
 
-async fn load_llm(config: &Config, generation: Generation) -> Result<Backend, String> {
-    let parrot = || Backend::Llm(Arc::new(ParrotBackend::new(generation)));
-    let wanted = match (config.llm.backend, config.mode) {
-        (LlmBackend::Parrot, _) | (LlmBackend::Auto, Mode::Minimal) => return Ok(parrot()),
-        (wanted, _) => wanted,
-    };
+/// The parrot where it was asked for, or a server. `None`: there is no server, and that is no fault.
+async fn load_llm(config: &Config, generation: Generation) -> Result<Option<Backend>, String> {
+    let parrot = || Ok(Some(Backend::Llm(Arc::new(ParrotBackend::new(generation)))));
+    let must_be_server = config.llm.backend == LlmBackend::Openai;
+    if config.llm.backend == LlmBackend::Parrot || (config.mode == Mode::Minimal && !must_be_server) {
+        return parrot();
+    }
     let api_key = config.llm.api_key.as_ref().map(|key| Pii::new(key.expose().to_owned()));
     // A server that somebody named may be far away or asleep; those of this machine answer at once or aren't there.
     let (candidates, limit) = match &config.llm.url {
@@ -298,13 +290,17 @@ async fn load_llm(config: &Config, generation: Generation) -> Result<Backend, St
         .clone()
         .or_else(|| found.and_then(|found| found.models.first().cloned()));
     let (Some(base), Some(model)) = (base, model) else {
-        if wanted == LlmBackend::Openai || config.mode == Mode::Full {
+        if must_be_server || config.mode == Mode::Full {
             return Err(match &config.llm.url {
                 Some(url) => format!("{url} doesn't name its models; name one with --llm-model"),
-                None => "no OpenAI-compatible server answers here; start Ollama, or name one with --llm-url".to_owned(),
+                None => {
+                    "no OpenAI-compatible server answers here; start Ollama, name one with --llm-url, or a model file \
+                         with --llm llama:PATH"
+                        .to_owned()
+                }
             });
         }
-        return Ok(parrot());
+        return Ok(None);
     };
     let options = OpenaiOptions {
         api_key,
@@ -313,7 +309,7 @@ async fn load_llm(config: &Config, generation: Generation) -> Result<Backend, St
         ..OpenaiOptions::new(&base, &model)
     };
     match OpenaiBackend::new(options, generation, Handle::current()) {
-        Ok(backend) => Ok(Backend::Llm(Arc::new(backend))),
+        Ok(backend) => Ok(Some(Backend::Llm(Arc::new(backend)))),
         Err(error) => Err(error.to_string()),
     }
 }

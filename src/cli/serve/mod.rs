@@ -1,6 +1,7 @@
 //! `repartee serve`: puts the house together and keeps it running.
 
 mod backends;
+pub(super) mod models;
 mod networks;
 mod settings;
 
@@ -17,8 +18,9 @@ use tokio::task::JoinHandle;
 
 use self::backends::Backends;
 use super::{Failure, config, health};
+use crate::backend::Capabilities;
 use crate::call::BackendKind;
-use crate::config::{Config, Loaded, LogFormat, LogLevel, Place};
+use crate::config::{Config, LlmBackend, Loaded, LogFormat, LogLevel, Place};
 use crate::engine::{Clock, Engine, EngineOptions, RecordingOptions, expire_traces};
 use crate::metrics::Metrics;
 use crate::registry::{Registry, Slot};
@@ -30,6 +32,7 @@ use crate::transport::native::{self, NativeOptions};
 #[command(after_help = "Examples:\n  \
     repartee serve\n  \
     repartee serve --listen 127.0.0.1:9000 --llm-url http://127.0.0.1:11434/v1 --llm-model llama3.2\n  \
+    repartee serve --stt whisper:ggml-base.bin --llm llama:chat.gguf --tts sherpa:voice.onnx\n  \
     repartee serve --config repartee.toml --set turn.endpointing_ms=500\n\n\
     Everything that can be set: `repartee config example`.\n")]
 pub(super) struct ServeArguments {
@@ -103,7 +106,8 @@ pub(super) async fn embed(options: &config::Options) -> Result<Server, Failure> 
         // A slot that stays `Loading` ends with the supervisor's own time-out.
         let settled = slot.wait_for(|slot| !matches!(slot, Slot::Loading)).await;
         if let Ok(Slot::Missing { reason, .. }) = settled.as_deref()
-            && matches!(kind, BackendKind::Vad | BackendKind::Stt | BackendKind::Tts)
+            && (matches!(kind, BackendKind::Vad | BackendKind::Stt | BackendKind::Tts)
+                || (kind == BackendKind::Llm && loaded.config.llm.backend != LlmBackend::None))
         {
             eprintln!("repartee: no {kind}: {reason}");
         }
@@ -115,6 +119,7 @@ pub(super) async fn embed(options: &config::Options) -> Result<Server, Failure> 
 async fn start(loaded: &Loaded) -> Result<(Server, Clock), Failure> {
     let started = Clock::start();
     let config = &loaded.config;
+    models::check(config).map_err(Failure)?;
     let listener = listen(config.server.listen).await?;
     let address = listener.local_addr()?;
     let recording = config.trace.dir.clone().map(|folder| RecordingOptions {
@@ -209,32 +214,51 @@ fn say(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
 }
 
-/// Prints, when everything that is coming has come, what serves in one line, and what a conversation lacks in one each.
+/// How long the line that all is ready waits for a language model, which may take minutes to load.
+const PATIENCE_FOR_LLM: Duration = Duration::from_millis(500);
+
+/// Prints, when everything that is coming has come, what serves in one line, and what a conversation lacks in one each. A
+/// language model that takes its time holds up nobody: it gets a line of its own.
 async fn tell_readiness(registry: Arc<Registry>, voice: Option<String>, started: Clock) {
+    let elapsed = || started.now().since(Time::ZERO).as_secs_f64();
     let (mut parts, mut lacking) = (Vec::new(), Vec::new());
-    for kind in BackendKind::ALL {
+    let mut llm_is_late = false;
+    // The language model last, so that nothing else waits for it.
+    let mut kinds = BackendKind::ALL;
+    kinds.sort_by_key(|kind| *kind == BackendKind::Llm);
+    for kind in kinds {
         let mut slot = registry.subscribe(kind);
-        let Ok(settled) = slot.wait_for(|slot| !matches!(slot, Slot::Loading)).await else {
-            return;
+        let settled = slot.wait_for(|slot| !matches!(slot, Slot::Loading));
+        let settled = if kind == BackendKind::Llm {
+            tokio::time::timeout(PATIENCE_FOR_LLM, settled).await
+        } else {
+            Ok(settled.await)
         };
-        match &*settled {
-            Slot::Ready(backend) => parts.push(format!("{kind} {}", backend.capabilities().name)),
-            Slot::Missing { by_choice: true, .. } if kind == BackendKind::Turn => {
-                parts.push("no turn model".to_owned())
+        let part = match settled {
+            Err(_) => {
+                llm_is_late = true;
+                "llm loading".to_owned()
             }
-            Slot::Missing { .. } if kind == BackendKind::Turn => {}
-            Slot::Missing { by_choice: true, .. } => parts.push(format!("{kind} off")),
-            Slot::Missing { reason, .. } if kind == BackendKind::Llm => parts.push(format!("no {kind} ({reason})")),
-            Slot::Missing { reason, .. } | Slot::Lost { reason, .. } => lacking.push(format!("no {kind}: {reason}")),
-            Slot::Loading => {}
-        }
+            Ok(Err(_)) => return,
+            Ok(Ok(settled)) => match &*settled {
+                Slot::Ready(backend) => format!("{kind} {}", described(backend.capabilities())),
+                Slot::Missing { by_choice: true, .. } if kind == BackendKind::Turn => "no turn model".to_owned(),
+                Slot::Missing { by_choice: true, .. } => format!("{kind} off"),
+                Slot::Missing { reason, .. } if kind == BackendKind::Llm => format!("no {kind} ({reason})"),
+                Slot::Missing { reason, .. } | Slot::Lost { reason, .. } if kind != BackendKind::Turn => {
+                    lacking.push(format!("no {kind}: {reason}"));
+                    continue;
+                }
+                _ => continue,
+            },
+        };
+        // In the order of the pipeline, whatever came first.
+        parts.push((kind, part));
     }
+    parts.sort_by_key(|(kind, _)| BackendKind::ALL.iter().position(|known| known == kind));
+    let parts: Vec<String> = parts.into_iter().map(|(_, part)| part).collect();
     let state = if lacking.is_empty() { "ready" } else { "NOT ready" };
-    say(&format!(
-        "{state} after {:.2} s: {}",
-        started.now().since(Time::ZERO).as_secs_f64(),
-        parts.join(", ")
-    ));
+    say(&format!("{state} after {:.2} s: {}", elapsed(), parts.join(", ")));
     for line in lacking {
         say(&line);
     }
@@ -247,6 +271,35 @@ async fn tell_readiness(registry: Arc<Registry>, voice: Option<String>, started:
             ));
         }
     }
+    if llm_is_late {
+        let mut slot = registry.subscribe(BackendKind::Llm);
+        match slot.wait_for(|slot| !matches!(slot, Slot::Loading)).await.as_deref() {
+            Ok(Slot::Ready(backend)) => say(&format!(
+                "llm {} after {:.2} s",
+                described(backend.capabilities()),
+                elapsed()
+            )),
+            Ok(Slot::Missing { reason, .. } | Slot::Lost { reason, .. }) => say(&format!("no llm: {reason}")),
+            Ok(Slot::Loading) | Err(_) => {}
+        }
+    }
+}
+
+/// What serves, for a line: its name, where it computes if that is worth a word, and whether its model is a real one.
+fn described(capabilities: &Capabilities) -> String {
+    let mut text = capabilities.name.clone();
+    if let Some(device) = &capabilities.device
+        && (device != "cpu" || capabilities.fallback.is_some())
+    {
+        text.push_str(&format!(" on {device}"));
+    }
+    if let Some(fallback) = &capabilities.fallback {
+        text.push_str(&format!(" ({fallback})"));
+    }
+    if capabilities.synthetic {
+        text.push_str(" (synthetic)");
+    }
+    text
 }
 
 async fn wait_for_signal() -> &'static str {
@@ -274,5 +327,34 @@ fn start_log(config: &Config) {
     match config.log.format {
         LogFormat::Text => log.with_target(false).init(),
         LogFormat::Json => log.json().init(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Generation;
+
+    #[test]
+    fn a_backend_is_described_with_what_is_worth_a_word() {
+        let plain = Capabilities {
+            device: Some("cpu".to_owned()),
+            ..Capabilities::new(BackendKind::Llm, "llama", "x", Generation::new(1))
+        };
+        assert_eq!(described(&plain), "llama");
+        let fallen = Capabilities {
+            fallback: Some("asked for cuda: no such device".to_owned()),
+            synthetic: true,
+            ..plain.clone()
+        };
+        assert_eq!(
+            described(&fallen),
+            "llama on cpu (asked for cuda: no such device) (synthetic)"
+        );
+        let elsewhere = Capabilities {
+            device: Some("cuda:0".to_owned()),
+            ..plain
+        };
+        assert_eq!(described(&elsewhere), "llama on cuda:0");
     }
 }

@@ -12,6 +12,7 @@ pub(super) fn of(config: &Config) -> Settings {
         instructions: Pii::new(config.llm.instructions.clone()),
         voice: config.tts.voice.clone(),
         language: config.stt.language.clone(),
+        hints: config.stt.hints.clone(),
         stages: Stages {
             stt: config.stt.backend != SttBackend::None,
             llm: config.llm.backend != LlmBackend::None,

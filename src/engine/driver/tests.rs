@@ -20,6 +20,7 @@ fn driver() -> (Driver, Call) {
     let clock = Clock::start();
     let (call, port) = connect(SessionId::new(1), clock, Arc::new(Place(None)));
     let surroundings = Surroundings {
+        id: SessionId::new(1),
         registry,
         metrics: Arc::default(),
         drain: tokio::sync::watch::channel(None).1,

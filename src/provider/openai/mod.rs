@@ -20,7 +20,7 @@ use tokio::time::timeout;
 pub use self::detect::{Found, LOCAL_SERVERS, PROBE_TIMEOUT, ProbeError, Server, detect, probe};
 use self::sse::EventParser;
 use self::wire::{Assembly, Broken, Request};
-use crate::backend::{Capabilities, LlmBackend, LlmStream, OpenError};
+use crate::backend::{Capabilities, LlmBackend, LlmRequest, LlmStream, OpenError};
 use crate::call::{BackendKind, LlmEvent, Prompt, StageFailure};
 use crate::id::Generation;
 use crate::pii::Pii;
@@ -97,13 +97,8 @@ impl OpenaiBackend {
         let connection = Connection::new(&options.base, options.api_key.clone(), options.connect_timeout)?;
         Ok(Self {
             capabilities: Capabilities {
-                kind: BackendKind::Llm,
-                name: NAME.to_owned(),
-                model: options.model.clone(),
-                generation,
-                languages: Vec::new(),
-                voices: Vec::new(),
                 streaming: true,
+                ..Capabilities::new(BackendKind::Llm, NAME, &options.model, generation)
             },
             connection,
             options,
@@ -196,7 +191,7 @@ impl LlmBackend for OpenaiBackend {
         &self.capabilities
     }
 
-    fn generate(&self, prompt: Prompt) -> Result<Box<dyn LlmStream>, OpenError> {
+    fn generate(&self, LlmRequest { prompt, .. }: LlmRequest) -> Result<Box<dyn LlmStream>, OpenError> {
         let (sender, receiver) = mpsc::channel(CHANNEL_EVENTS);
         let task = Task {
             connection: self.connection.clone(),

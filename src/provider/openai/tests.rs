@@ -89,7 +89,9 @@ async fn next(stream: &mut Box<dyn LlmStream>) -> LlmEvent {
 }
 
 async fn all(address: SocketAddr) -> Vec<LlmEvent> {
-    let mut stream = backend(address).generate(prompt("hello there")).expect("a stream");
+    let mut stream = backend(address)
+        .generate(prompt("hello there").into())
+        .expect("a stream");
     let mut events = Vec::new();
     loop {
         let event = next(&mut stream).await;
@@ -158,7 +160,7 @@ async fn dropping_the_stream_closes_the_connection() {
         now()
     })
     .await;
-    let mut stream = backend(address).generate(prompt("hello")).expect("a stream");
+    let mut stream = backend(address).generate(prompt("hello").into()).expect("a stream");
     assert!(matches!(next(&mut stream).await, LlmEvent::Delta { .. }));
     let dropped = now();
     drop(stream);
@@ -170,7 +172,7 @@ async fn dropping_the_stream_closes_the_connection() {
 async fn dropping_before_the_answer_closes_the_connection() {
     let (address, task) =
         server(|mut socket, _| async move { timeout(Duration::from_secs(5), socket.read(&mut [0; 16])).await }).await;
-    let stream = backend(address).generate(prompt("hello")).expect("a stream");
+    let stream = backend(address).generate(prompt("hello").into()).expect("a stream");
     tokio::time::sleep(Duration::from_millis(50)).await;
     drop(stream);
     assert!(matches!(task.await.expect("the server ends"), Ok(Ok(0) | Err(_))));
@@ -188,7 +190,7 @@ async fn a_listener_that_does_not_poll_holds_the_server_back() {
         }
     })
     .await;
-    let stream = backend(address).generate(prompt("hello")).expect("a stream");
+    let stream = backend(address).generate(prompt("hello").into()).expect("a stream");
     task.await.expect("the server is held back");
     drop(stream);
 }

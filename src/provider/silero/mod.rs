@@ -122,13 +122,8 @@ impl SileroBackend {
         let model = Arc::new(Model { environment, bytes });
         let backend = Self {
             capabilities: Capabilities {
-                kind: BackendKind::Vad,
-                name: "silero".to_owned(),
-                model: "silero-vad".to_owned(),
-                generation,
-                languages: Vec::new(),
-                voices: Vec::new(),
                 streaming: true,
+                ..Capabilities::new(BackendKind::Vad, "silero", "silero-vad", generation)
             },
             model,
             gated: !options.ungated,

@@ -108,15 +108,7 @@ impl SmartTurnBackend {
         })
         .map_err(unusable)?;
         Ok(Self {
-            capabilities: Capabilities {
-                kind: BackendKind::Turn,
-                name: "smart-turn".to_owned(),
-                model: model_id(&path),
-                generation,
-                languages: Vec::new(),
-                voices: Vec::new(),
-                streaming: false,
-            },
+            capabilities: Capabilities::new(BackendKind::Turn, "smart-turn", &model_id(&path), generation),
             lane,
         })
     }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use repartee_protocol::worker::{self as wire, Chat, ChatMessage, Function, LlmParams, Params};
 
 use super::{capabilities, failure, lost, out_of_place, refused};
-use crate::backend::{Capabilities, LlmBackend, LlmStream, OpenError};
+use crate::backend::{Capabilities, LlmBackend, LlmRequest, LlmStream, OpenError, TokenUsage};
 use crate::call::{BackendKind, FinishReason, LlmEvent, Prompt, Role, ToolCall};
 use crate::supervisor::{Link, Stream, StreamEvent};
 
@@ -31,11 +31,14 @@ impl LlmBackend for WorkerLlm {
         &self.capabilities
     }
 
-    fn generate(&self, prompt: Prompt) -> Result<Box<dyn LlmStream>, OpenError> {
+    fn generate(&self, request: LlmRequest) -> Result<Box<dyn LlmStream>, OpenError> {
+        let LlmRequest { prompt, conversation } = request;
         let backend = self.capabilities.name.clone();
         let params = LlmParams {
             max_tokens: prompt.max_tokens,
             temperature: prompt.temperature_milli.map(|milli| f32::from(milli) / 1000.0),
+            // What the model has computed of this conversation is worth keeping until its next turn.
+            cache_key: conversation.map(String::from),
             ..LlmParams::default()
         };
         let chat = serde_json::to_vec(&chat(prompt)).map_err(|error| OpenError::Unsupported {
@@ -46,7 +49,11 @@ impl LlmBackend for WorkerLlm {
             .link
             .open(Params::Llm(params), &chat)
             .map_err(|no| refused(&backend, no))?;
-        Ok(Box::new(Completion { stream, backend }))
+        Ok(Box::new(Completion {
+            stream,
+            backend,
+            usage: TokenUsage::default(),
+        }))
     }
 }
 
@@ -86,6 +93,7 @@ fn chat(prompt: Prompt) -> Chat {
 struct Completion {
     stream: Stream,
     backend: String,
+    usage: TokenUsage,
 }
 
 impl LlmStream for Completion {
@@ -106,13 +114,20 @@ impl LlmStream for Completion {
                         arguments: arguments.into(),
                     })
                 }
-                StreamEvent::Done(done) => LlmEvent::Done {
-                    reason: match done.reason.as_deref() {
-                        Some("length") => FinishReason::Length,
-                        Some("tool_calls") => FinishReason::ToolCalls,
-                        _ => FinishReason::Stop,
-                    },
-                },
+                StreamEvent::Done(done) => {
+                    self.usage = TokenUsage {
+                        prompt: done.usage.prompt_tokens,
+                        cached: done.usage.cached_tokens,
+                        completion: done.usage.completion_tokens,
+                    };
+                    LlmEvent::Done {
+                        reason: match done.reason.as_deref() {
+                            Some("length") => FinishReason::Length,
+                            Some("tool_calls") => FinishReason::ToolCalls,
+                            _ => FinishReason::Stop,
+                        },
+                    }
+                }
                 StreamEvent::Failed(failed) => LlmEvent::Failed(failure(&self.backend, failed)),
                 StreamEvent::Lost {
                     generation,
@@ -125,5 +140,9 @@ impl LlmStream for Completion {
                 }
             });
         }
+    }
+
+    fn usage(&self) -> TokenUsage {
+        self.usage
     }
 }

@@ -19,6 +19,7 @@ use crate::backend::{Backend, Capabilities, OpenError};
 use crate::call::{BackendKind, StageFailure};
 use crate::id::Generation;
 use crate::supervisor::{Link, OpenRefused, spread};
+use crate::time::SESSION_RATE;
 
 /// Those who lost the same worker come back one after the other, this far apart: about what a recogniser takes for ten seconds of kept audio
 /// when it has a core for itself.
@@ -28,17 +29,29 @@ const RESTART: Duration = Duration::from_millis(300);
 /// When to ask a busy worker again.
 const BUSY: Duration = Duration::from_millis(250);
 
-/// The backend that a worker is, once it's ready; `None` for jobs that no worker does yet. A synthesiser speaks at
-/// `speed_per_mille` thousandths of its voices' own speed.
-#[must_use]
-pub fn backend(job: Job, link: &Arc<Link>, speed_per_mille: u16) -> Option<Backend> {
+/// The backend that a worker is, once it's ready. A synthesiser speaks at `speed_per_mille` thousandths of its voices' own
+/// speed.
+///
+/// # Errors
+/// Why this worker can't do the job, in words for an operator.
+pub fn backend(job: Job, link: &Arc<Link>, speed_per_mille: u16) -> Result<Backend, String> {
+    let unready = || "the worker is not ready".to_owned();
     match job {
-        Job::Stt => Some(Backend::Stt(Arc::new(WorkerStt::new(Arc::clone(link))?))),
-        Job::Tts => Some(Backend::Tts(Arc::new(
-            WorkerTts::new(Arc::clone(link))?.at_speed(speed_per_mille),
+        Job::Stt => match WorkerStt::new(Arc::clone(link)) {
+            Some(stt) => Ok(Backend::Stt(Arc::new(stt))),
+            None => Err(link.ready().map_or_else(unready, |ready| {
+                let (model, rate) = (&ready.model.name, ready.model.rate);
+                format!("the recogniser {model} takes audio at {rate} Hz, and the engine has it at {SESSION_RATE} Hz")
+            })),
+        },
+        Job::Tts => {
+            let tts = WorkerTts::new(Arc::clone(link)).ok_or_else(unready)?;
+            Ok(Backend::Tts(Arc::new(tts.at_speed(speed_per_mille))))
+        }
+        Job::Llm => Ok(Backend::Llm(Arc::new(
+            WorkerLlm::new(Arc::clone(link)).ok_or_else(unready)?,
         ))),
-        Job::Llm => Some(Backend::Llm(Arc::new(WorkerLlm::new(Arc::clone(link))?))),
-        Job::Vad | Job::Turn => None,
+        Job::Vad | Job::Turn => Err("no worker does this job yet".to_owned()),
     }
 }
 
@@ -53,6 +66,9 @@ fn capabilities(kind: BackendKind, link: &Link) -> Option<Capabilities> {
         languages: ready.model.languages.clone(),
         voices: ready.model.voices.iter().map(|voice| voice.id.clone()).collect(),
         streaming: ready.model.streaming,
+        device: (!ready.device.is_empty()).then(|| ready.device.clone()),
+        fallback: ready.fallback.clone(),
+        synthetic: ready.model.synthetic,
     })
 }
 

@@ -36,6 +36,7 @@ impl SttBackend for WorkerStt {
         let params = SttParams {
             rate: SESSION_RATE,
             language: request.language,
+            hints: request.hints,
             partials: true,
             ..SttParams::default()
         };

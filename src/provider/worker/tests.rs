@@ -90,7 +90,7 @@ async fn the_fake_worker_is_a_backend_of_each_job() {
         max_tokens: 5,
         temperature_milli: None,
     };
-    let mut stream = llm.generate(prompt).expect("a place");
+    let mut stream = llm.generate(prompt.into()).expect("a place");
     let mut answer = String::new();
     loop {
         match timeout(PATIENCE, poll_fn(|context| stream.poll_event(context)))
@@ -119,6 +119,7 @@ async fn what_the_default_voice_says_the_default_recogniser_writes_down() {
     let mut stream = stt
         .open(SttRequest {
             language: Some("en".into()),
+            ..SttRequest::default()
         })
         .expect("a place");
     let mut partials = 0;

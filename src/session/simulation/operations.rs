@@ -308,6 +308,8 @@ impl Known {
                     name: "fuzz".to_owned(),
                     model: format!("fuzz-{}", bytes.below(2)),
                     generation: Generation::new(self.load),
+                    device: None,
+                    synthetic: false,
                 }
             }
             5..=6 => BackendChange::Lost {

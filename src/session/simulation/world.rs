@@ -313,6 +313,8 @@ impl World {
                 name: format!("scripted-{kind}"),
                 model: format!("scripted-{kind}-{}", generation.number()),
                 generation,
+                device: None,
+                synthetic: false,
             },
         });
     }

@@ -296,6 +296,8 @@ fn backends_of(settings: &Settings, registry: &Registry) -> Vec<native::Backend>
                             name: capabilities.name.clone(),
                             model: capabilities.model.clone(),
                             generation: capabilities.generation,
+                            device: capabilities.device.clone(),
+                            synthetic: capabilities.synthetic,
                         }
                     }
                 },
@@ -319,10 +321,14 @@ fn backend(kind: BackendKind, state: call::BackendState) -> native::Backend {
                 name,
                 model,
                 generation,
+                device,
+                synthetic,
             } => native::BackendState::Ready {
                 name,
                 model,
                 generation: generation.number(),
+                device,
+                synthetic,
             },
             call::BackendState::Lost { generation, reason } => native::BackendState::Lost {
                 generation: generation.number(),

@@ -130,6 +130,7 @@ fn every_setting_arrives() {
         instructions: said("Be brief."),
         voice: Some("slt".to_owned()),
         language: Some("de".to_owned()),
+        hints: Vec::new(),
         stages: call::Stages {
             stt: false,
             llm: false,
@@ -378,6 +379,8 @@ fn told() -> Status {
                 name: "pocketsphinx".to_owned(),
                 model: "en-us".to_owned(),
                 generation: Generation::new(3),
+                device: None,
+                synthetic: false,
             },
         )],
         turn: Some(TurnId::new(4)),
