@@ -33,7 +33,8 @@ const BEST_OF: i32 = 5;
 
 /// What `whisper_full_with_state` returns when the encoder or the decoder was stopped or failed, and when it has freed its state.
 const ENCODER_STOPPED: i32 = -6;
-const DECODER_STOPPED: i32 = -8;
+const PROMPT_STOPPED: i32 = -8;
+const DECODER_STOPPED: i32 = -9;
 const STATE_FREED: i32 = -7;
 
 /// A model in memory.
@@ -315,11 +316,11 @@ impl Decoder {
                 std::mem::forget(self.state.take());
                 Err(Stopped::Failed("no memory for more decoders".into()))
             }
-            Err(WhisperError::GenericError(ENCODER_STOPPED | DECODER_STOPPED)) if (watch.is_unwanted)() => {
+            Err(WhisperError::GenericError(ENCODER_STOPPED | PROMPT_STOPPED | DECODER_STOPPED)) if (watch.is_unwanted)() => {
                 Err(Stopped::Unwanted)
             }
             // Stopped for its length: what there is, is doubted.
-            Err(WhisperError::GenericError(ENCODER_STOPPED | DECODER_STOPPED))
+            Err(WhisperError::GenericError(ENCODER_STOPPED | PROMPT_STOPPED | DECODER_STOPPED))
                 if watch.steps.load(Ordering::Relaxed) > watch.most =>
             {
                 Ok(())
@@ -356,6 +357,7 @@ impl Decoder {
         signs.log_probability = sum / count;
         let words = checks::without_notes(words(&tokens, request.voiced));
         let verdict = checks::verdict(&signs, &words, request.thresholds);
+        eprintln!("DEBUG {} samples timed {} full {} -> {:?} {} nosp {} logp {} steps {:?} tokens {} {:?}", request.samples.len(), request.timed, request.full_context, verdict, signs.tokens.len(), signs.no_speech, signs.log_probability, 0, tokens.len(), crate::words::join(&words));
         Heard {
             words: if verdict == Verdict::Silence { Vec::new() } else { words },
             verdict,
