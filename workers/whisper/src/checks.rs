@@ -40,6 +40,7 @@ pub(crate) enum Verdict {
 /// What the library tells of a decode beside its text.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Signs {
+    /// The probability of no speech; only looked at where the text is unlikely.
     pub(crate) no_speech: f32,
     /// The mean over all tokens, special ones included.
     pub(crate) log_probability: f32,
@@ -47,9 +48,16 @@ pub(crate) struct Signs {
     pub(crate) tokens: Vec<i32>,
 }
 
+impl Signs {
+    /// Whether this isn't what a model writes that has understood.
+    pub(crate) fn is_unlikely(&self, thresholds: Thresholds) -> bool {
+        // A number that is none is below everything.
+        self.log_probability.is_nan() || self.log_probability < thresholds.log_probability
+    }
+}
+
 pub(crate) fn verdict(signs: &Signs, words: &[Word], thresholds: Thresholds) -> Verdict {
-    // A number that is none is below everything.
-    let is_unlikely = !(signs.log_probability >= thresholds.log_probability);
+    let is_unlikely = signs.is_unlikely(thresholds);
     if signs.tokens.is_empty() || (is_unlikely && signs.no_speech > thresholds.no_speech) {
         Verdict::Silence
     } else if is_unlikely || is_monotonous(&signs.tokens, thresholds.entropy) || loop_end(words).is_some() {

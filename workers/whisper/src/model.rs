@@ -201,7 +201,31 @@ impl Decoder {
         parameters.set_temperature_inc(if fall_back { 0.2 } else { 0.0 });
         parameters.set_tokens(&prompt);
         self.full(parameters, request.samples, &watch)?;
-        Ok(self.result(request))
+        self.result(request)
+    }
+
+    /// The logits of the first token after the start of a transcript, for what was encoded last.
+    fn first_logits(&mut self) -> Result<&[f32], Stopped> {
+        let start = self.model.context.token_sot();
+        let Some(state) = &mut self.state else {
+            return Err(Stopped::Failed("there is no state".into()));
+        };
+        let failed = |error: WhisperError| Stopped::Failed(format!("the decoder failed: {error}"));
+        let threads = self.threads.max(1) as usize;
+        state.decode(&[start], 0, threads).map_err(failed)?;
+        state.get_logits().map_err(failed)
+    }
+
+    /// The probability that nothing was said, where Whisper looks for it (`decoding.py`): at the start of a transcript.
+    ///
+    /// whisper.cpp 1.8.3 looks at the first row of its logits after it has decoded a prompt, of which only the last row is computed: what
+    /// it finds there is left from the decode before.
+    fn no_speech(&mut self) -> Result<f32, Stopped> {
+        let token = self.model.context.token_nosp() as usize;
+        let logits = self.first_logits()?;
+        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f32 = logits.iter().map(|logit| (logit - largest).exp()).sum();
+        Ok(logits.get(token).map_or(0.0, |logit| (logit - largest).exp() / sum))
     }
 
     /// The language that is spoken in the window, and how sure that is.
@@ -223,19 +247,10 @@ impl Decoder {
             Ok(()) => return Err(Stopped::Unwanted),
             Err(stopped) => return Err(stopped),
         }
-        let start = self.model.context.token_sot();
-        let state = self
-            .state
-            .as_mut()
-            .ok_or_else(|| Stopped::Failed("there is no state".into()))?;
-        let failed = |error: WhisperError| Stopped::Failed(format!("the language can't be detected: {error}"));
-        state
-            .decode(&[start], 0, self.threads.max(1) as usize)
-            .map_err(failed)?;
-        let logits = state.get_logits().map_err(failed)?;
+        let first = self.model.context.token_sot() as usize + 1;
         let languages = crate::language::all(self.model.header.knows_cantonese());
         // Their tokens follow on the start of a transcript.
-        let logits = logits.get(start as usize + 1..).unwrap_or_default();
+        let logits = self.first_logits()?.get(first..).unwrap_or_default();
         let best = languages
             .iter()
             .zip(logits)
@@ -278,7 +293,9 @@ impl Decoder {
         parameters.set_no_timestamps(!request.timed);
         parameters.set_suppress_blank(true);
         parameters.set_suppress_nst(true);
-        parameters.set_no_speech_thold(request.thresholds.no_speech);
+        // The library's own probability of no speech is that of a row of logits which it hasn't computed, so it's left out of its
+        // decisions (nothing is above 2), and `no_speech` has the right one.
+        parameters.set_no_speech_thold(2.0);
         parameters.set_logprob_thold(request.thresholds.log_probability);
         parameters.set_entropy_thold(request.thresholds.entropy);
         parameters.set_print_progress(false);
@@ -329,14 +346,13 @@ impl Decoder {
         }
     }
 
-    fn result(&self, request: &Request) -> Heard {
+    fn result(&mut self, request: &Request) -> Result<Heard, Stopped> {
         let context = &self.model.context;
         let (end_of_text, first_time) = (context.token_eot(), context.token_beg());
         let mut tokens = Vec::new();
         let mut signs = Signs::default();
         let (mut sum, mut count) = (0.0_f32, 0.0_f32);
         for segment in self.state.iter().flat_map(WhisperState::as_iter) {
-            signs.no_speech = signs.no_speech.max(segment.no_speech_probability());
             for token in (0..segment.n_tokens()).filter_map(|number| segment.get_token(number)) {
                 let data = token.token_data();
                 sum += data.plog;
@@ -355,12 +371,15 @@ impl Decoder {
             }
         }
         signs.log_probability = sum / count;
+        // It takes a step of the decoder, and decides only where the text is unlikely.
+        if signs.is_unlikely(request.thresholds) {
+            signs.no_speech = self.no_speech()?;
+        }
         let words = checks::without_notes(words(&tokens, request.voiced));
         let verdict = checks::verdict(&signs, &words, request.thresholds);
-        eprintln!("DEBUG {} samples timed {} full {} -> {:?} {} nosp {} logp {} steps {:?} tokens {} {:?}", request.samples.len(), request.timed, request.full_context, verdict, signs.tokens.len(), signs.no_speech, signs.log_probability, 0, tokens.len(), crate::words::join(&words));
-        Heard {
+        Ok(Heard {
             words: if verdict == Verdict::Silence { Vec::new() } else { words },
             verdict,
-        }
+        })
     }
 }
