@@ -117,9 +117,9 @@ impl Header {
         self.vocabulary == MULTILINGUAL_V3
     }
 
-    /// How many bytes one state of the library takes beside the weights, measured on states of 16 to 1280 and within a fifth of that:
-    /// the caches (`whisper_kv_cache_init`), attention over all 30 s, which the encoder's buffer is made for, and the logits of a
-    /// whole text.
+    /// How many bytes one state of the library takes at most, beside the weights: the caches (`whisper_kv_cache_init`), attention over all
+    /// 30 s, which the encoder's buffer is made for, and the logits of a whole text. Of the last only as much is used as a prompt
+    /// has tokens; measured after a decode of 30 s without a prompt: 125 MiB of 176 for a model of tiny's size, 172 of 213 for base's.
     pub(crate) fn state_bytes(&self) -> u64 {
         let (audio, text) = (u64::from(self.audio_state), u64::from(self.text_state));
         let (context, positions) = (u64::from(AUDIO_CONTEXT), u64::from(TEXT_CONTEXT));

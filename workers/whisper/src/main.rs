@@ -36,7 +36,7 @@ use crate::window::RATE;
 const FOLDER: &str = "whisper";
 
 /// How long the first inference hears.
-const WARM_UP: usize = 2 * RATE;
+const WARM_UP: usize = RATE;
 
 struct WhisperCpp;
 
@@ -210,9 +210,9 @@ fn warm_up(decoder: &mut Decoder) -> Result<(), String> {
         voiced: std::slice::from_ref(&voiced),
         language: "en",
         translate: false,
-        timed: true,
+        timed: false,
         beam: 1,
-        full_context: true,
+        full_context: false,
         prompt: "",
         thresholds: Thresholds::default(),
     };

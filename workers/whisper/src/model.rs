@@ -26,10 +26,11 @@ const TOKENS_PER_SECOND: usize = 16;
 const TOKENS_BESIDE: usize = 16;
 /// The library's own limit, half of the decoder's positions less what begins a text.
 const MOST_TOKENS: usize = 220;
-/// How many temperatures a decode may go through: 0 to 1 by 0.2.
-const TEMPERATURES: usize = 6;
-/// Candidates at temperatures above 0, as Whisper has.
-const BEST_OF: i32 = 5;
+/// What a decode goes through that isn't believed: 0, 0.4 and 0.8. Whisper goes by 0.2, with five candidates each, for texts that may
+/// take their time; here somebody waits for an answer.
+const WARMER: f32 = 0.4;
+const TEMPERATURES: usize = 3;
+const BEST_OF: i32 = 2;
 
 /// What `whisper_full_with_state` returns when the encoder or the decoder was stopped or failed, and when it has freed its state.
 const ENCODER_STOPPED: i32 = -6;
@@ -198,7 +199,7 @@ impl Decoder {
         };
         let mut parameters = self.parameters(request, &watch);
         parameters.set_max_tokens(most_tokens as i32);
-        parameters.set_temperature_inc(if fall_back { 0.2 } else { 0.0 });
+        parameters.set_temperature_inc(if fall_back { WARMER } else { 0.0 });
         parameters.set_tokens(&prompt);
         self.full(parameters, request.samples, &watch)?;
         self.result(request)
@@ -333,7 +334,9 @@ impl Decoder {
                 std::mem::forget(self.state.take());
                 Err(Stopped::Failed("no memory for more decoders".into()))
             }
-            Err(WhisperError::GenericError(ENCODER_STOPPED | PROMPT_STOPPED | DECODER_STOPPED)) if (watch.is_unwanted)() => {
+            Err(WhisperError::GenericError(ENCODER_STOPPED | PROMPT_STOPPED | DECODER_STOPPED))
+                if (watch.is_unwanted)() =>
+            {
                 Err(Stopped::Unwanted)
             }
             // Stopped for its length: what there is, is doubted.

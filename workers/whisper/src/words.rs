@@ -183,6 +183,8 @@ fn is_unspaced(letter: char) -> bool {
 mod tests {
     use super::*;
 
+    const WINDOW: Range<u64> = 0..5_000;
+
     fn text(text: &str) -> Token {
         Token::Text {
             bytes: text.as_bytes().to_vec(),
@@ -216,7 +218,7 @@ mod tests {
             (vec![" ", " "], vec![], ""),
         ] {
             let tokens: Vec<Token> = tokens.into_iter().map(text).collect();
-            let words = words(&tokens, &[0..100]);
+            let words = words(&tokens, std::slice::from_ref(&WINDOW));
             let texts: Vec<&str> = words.iter().map(|word| word.text.as_str()).collect();
             assert_eq!(texts, expected);
             assert_eq!(join(&words), joined);
@@ -234,7 +236,7 @@ mod tests {
             piece(b"\xbc\xc3\x9f", 0.0),
             piece(b" f\xc3", 0.5),
         ];
-        let words = words(&tokens, &[0..100]);
+        let words = words(&tokens, std::slice::from_ref(&WINDOW));
         assert_eq!(join(&words), "grüß f");
         assert!((words[0].probability - 0.75).abs() < 0.01, "{words:?}");
     }
@@ -282,7 +284,7 @@ mod tests {
             Token::Time(50_000),
             text(" d"),
         ];
-        for voiced in [&[0..5_000][..], &[], &[100..101, 400..600]] {
+        for voiced in [std::slice::from_ref(&WINDOW), &[], &[100..101, 400..600]] {
             let placed = words(&tokens, voiced);
             assert_eq!(join(&placed), "a b c d");
             for pair in placed.windows(2) {

@@ -55,7 +55,10 @@ fn a_recording_is_written_down_while_it_is_spoken() {
         assert_eq!((last.audio_ms, last.language.as_deref()), (5_000, Some("en")));
         assert!(last.confidence.is_some_and(|confidence| confidence > 0.5), "{last:?}");
         let done = heard.done.expect("it ended well");
-        assert!(!done.cancelled && done.usage.samples == audio.len() as u64 && done.usage.compute_us > 0, "{done:?}");
+        assert!(
+            !done.cancelled && done.usage.samples == audio.len() as u64 && done.usage.compute_us > 0,
+            "{done:?}"
+        );
     }
 }
 
@@ -88,7 +91,10 @@ fn silence_noise_and_nothing_give_no_words() {
         ("nothing", vec![]),
         ("a moment", vec![3_000; 100]),
         ("silence", vec![0; 3 * RATE]),
-        ("a quiet line", (0..3 * RATE).map(|sample| (sample % 7) as i16 - 3).collect()),
+        (
+            "a quiet line",
+            (0..3 * RATE).map(|sample| (sample % 7) as i16 - 3).collect(),
+        ),
         ("much silence", vec![0; 70 * RATE]),
     ] {
         let heard = transcribe(&mut client, stt(), &audio, 3_200, credit);
@@ -103,10 +109,7 @@ fn a_long_utterance_is_written_down_in_bounded_memory() {
     // The first second is followed by a pause in each ten, so that words can be told from one another.
     let audio = speech(120);
     let began = Instant::now();
-    let params = SttParams {
-        words: true,
-        ..stt()
-    };
+    let params = SttParams { words: true, ..stt() };
     let mut utterance = Utterance::open(&mut client, params, ready.stream_credit);
     utterance.send(&mut client, &audio, 1_600);
     utterance.finish(&mut client);
@@ -120,11 +123,16 @@ fn a_long_utterance_is_written_down_in_bounded_memory() {
     assert!((200..=310).contains(&words), "{words} words");
     assert_eq!(last.words.len(), words);
     for pair in last.words.windows(2) {
-        assert!(pair[0].start <= pair[0].end && pair[0].end <= pair[1].start + 8_000, "{pair:?}");
+        assert!(
+            pair[0].start <= pair[0].end && pair[0].end <= pair[1].start + 8_000,
+            "{pair:?}"
+        );
     }
     let characters: Vec<char> = last.text.chars().collect();
     for word in &last.words {
-        let text: String = characters[word.char_start as usize..word.char_end as usize].iter().collect();
+        let text: String = characters[word.char_start as usize..word.char_end as usize]
+            .iter()
+            .collect();
         assert_eq!(text, word.text);
     }
     let end = last.words.last().map_or(0, |word| word.end) as usize;
@@ -135,7 +143,10 @@ fn a_long_utterance_is_written_down_in_bounded_memory() {
         panic!("{pong:?}");
     };
     let grown = pong.memory_bytes.saturating_sub(ready.memory_bytes) >> 20;
-    println!("{} MiB after loading, {grown} MiB more after two minutes", ready.memory_bytes >> 20);
+    println!(
+        "{} MiB after loading, {grown} MiB more after two minutes",
+        ready.memory_bytes >> 20
+    );
     assert!(grown < 120, "{grown} MiB");
 }
 
@@ -166,8 +177,9 @@ fn several_streams_are_served_in_turns() {
         let audio = speech(6);
         let alone = transcribe(&mut client, stt(), &audio, 320, ready.stream_credit);
         let began = Instant::now();
-        let mut utterances: Vec<Utterance> =
-            (0..4).map(|_| Utterance::open(&mut client, stt(), ready.stream_credit)).collect();
+        let mut utterances: Vec<Utterance> = (0..4)
+            .map(|_| Utterance::open(&mut client, stt(), ready.stream_credit))
+            .collect();
         for second in audio.chunks(RATE) {
             for utterance in &mut utterances {
                 utterance.send_one(&mut client, second);
@@ -189,8 +201,9 @@ fn several_streams_are_served_in_turns() {
 fn streams_beyond_the_places_wait_and_are_refused_and_a_cancel_frees_a_place() {
     let (mut client, ready) = loaded(ENGLISH, &[("streams", json!(1)), ("waiting", json!(1))]);
     assert_eq!((ready.model.max_streams, ready.model.max_waiting), (1, 1));
-    let mut utterances: Vec<Utterance> =
-        (0..3).map(|_| Utterance::open(&mut client, stt(), ready.stream_credit)).collect();
+    let mut utterances: Vec<Utterance> = (0..3)
+        .map(|_| Utterance::open(&mut client, stt(), ready.stream_credit))
+        .collect();
     let audio = speech(2);
     for utterance in &mut utterances[..2] {
         utterance.send_one(&mut client, &audio);

@@ -25,7 +25,10 @@ pub fn started(models: &Path) -> Client {
 
 pub fn loaded(model: &str, options: &[(&str, Value)]) -> (Client, Ready) {
     let mut client = started(&models());
-    let ready = client.load(Job::Stt, model, options).expect("a link").expect("it loads");
+    let ready = client
+        .load(Job::Stt, model, options)
+        .expect("a link")
+        .expect("it loads");
     assert!(ready.model.synthetic, "{ready:?}");
     (client, ready)
 }
@@ -44,7 +47,9 @@ pub fn bytes(samples: &[i16]) -> Vec<u8> {
 
 /// A recording at 16 kHz, if there are any.
 pub fn recording(name: &str) -> Option<Vec<i16>> {
-    let found = recordings(&speech_folder()?).into_iter().find(|recording| recording.path.ends_with(name))?;
+    let found = recordings(&speech_folder()?)
+        .into_iter()
+        .find(|recording| recording.path.ends_with(name))?;
     assert_eq!(found.rate as usize, RATE);
     Some(samples(&found.path))
 }
@@ -175,7 +180,10 @@ pub fn until_all_over(client: &mut Client, utterances: &mut [Utterance]) {
     while utterances.iter().any(|utterance| !utterance.heard.is_over()) {
         let message = client.receive().expect("a message").0;
         let stream = stream_of(&message);
-        let utterance = utterances.iter_mut().find(|utterance| utterance.stream == stream).expect("a stream of ours");
+        let utterance = utterances
+            .iter_mut()
+            .find(|utterance| utterance.stream == stream)
+            .expect("a stream of ours");
         utterance.heard.take(message);
     }
 }
