@@ -351,16 +351,16 @@ mod tests {
             // Words that are said twice.
             (
                 &["no no no I", "no no no I mean", "no no no I mean no no"],
-                &["|no no no I", "no no no| I mean", "no no no I| mean no no"],
+                &["|no no no I", "no no no I| mean", "no no no I mean| no no"],
             ),
             // A decode that heard nothing takes nothing back.
             (
                 &["good morning all", "good morning all of", "", "good morning all of you"],
                 &[
                     "|good morning all",
-                    "good morning| all of",
-                    "good morning|",
-                    "good morning| all of you",
+                    "good morning all| of",
+                    "good morning all|",
+                    "good morning all| of you",
                 ],
             ),
             (&["", ""], &["|", "|"]),

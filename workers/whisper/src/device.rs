@@ -27,8 +27,33 @@ pub(crate) fn features() -> Vec<String> {
     .collect()
 }
 
+/// Instructions that this build uses and this processor hasn't. It would end with an illegal instruction.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn missing_instructions() -> Vec<&'static str> {
+    let built = whisper_rs::SystemInfo::default();
+    [
+        (built.avx, is_x86_feature_detected!("avx"), "AVX"),
+        (built.avx2, is_x86_feature_detected!("avx2"), "AVX2"),
+        (built.fma, is_x86_feature_detected!("fma"), "FMA"),
+        (built.f16c, is_x86_feature_detected!("f16c"), "F16C"),
+    ]
+    .into_iter()
+    .filter(|(built, there, _)| *built && !there)
+    .map(|(.., name)| name)
+    .collect()
+}
+
+/// Elsewhere what is built is what every processor of the kind has.
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn missing_instructions() -> Vec<&'static str> {
+    Vec::new()
+}
+
 /// The graphics devices of this machine that this build can use.
 pub(crate) fn gpus() -> Vec<Gpu> {
+    if features().is_empty() {
+        return Vec::new();
+    }
     // A driver that complains does so here; without one there are simply no devices.
     crate::log::take_over();
     let mut found = Vec::new();

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use repartee_worker_shell::protocol::{Hello, Job, Load, LoadFailed, ModelInfo, code};
-use repartee_worker_shell::{KnownModel, Loaded, Models, Service, Worker, require_memory, resident_bytes, threads};
+use repartee_worker_shell::{KnownModel, Loaded, Models, Service, Worker, require_memory, threads};
 
 use crate::checks::Thresholds;
 use crate::header::Header;
@@ -84,6 +84,14 @@ impl Worker for WhisperCpp {
     fn load(&mut self, request: &Load, root: &Models) -> Result<Loaded, LoadFailed> {
         if request.job != Job::Stt {
             let reason = format!("whisper is for stt, not for {:?}", request.job);
+            return Err(LoadFailed::new(code::UNSUPPORTED, reason));
+        }
+        let missing = device::missing_instructions();
+        if !missing.is_empty() {
+            let (missing, off) = (missing.join(", "), missing.join("=OFF GGML_"));
+            let reason = format!(
+                "this build uses {missing}, which this processor hasn't; build it anew with GGML_{off}=OFF in the environment"
+            );
             return Err(LoadFailed::new(code::UNSUPPORTED, reason));
         }
         let settings = Settings::of(request)?;
@@ -174,7 +182,6 @@ fn load(
     threads: u32,
 ) -> Result<(Vec<Decoder>, Duration), String> {
     let model = Arc::new(Model::load(path, header.clone(), gpu)?);
-    let before = resident_bytes();
     let mut decoders = Vec::new();
     let mut warmup = Duration::ZERO;
     for _ in 0..states {
@@ -184,13 +191,6 @@ fn load(
         warmup = warmup.max(began.elapsed());
         decoders.push(decoder);
     }
-    let each = resident_bytes().saturating_sub(before) / u64::from(states.max(1));
-    eprintln!(
-        "{} state(s) of {} MiB each, beside the weights; {} MiB were reckoned",
-        states,
-        each >> 20,
-        header.state_bytes() >> 20
-    );
     Ok((decoders, warmup))
 }
 

@@ -153,16 +153,12 @@ impl Decoder {
         self.run(request, false, is_unwanted)
     }
 
-    /// Decodes a window, and when it isn't to be believed again with the whole context, and at rising temperatures.
-    pub(crate) fn decode_well(
+    /// Decodes a window whose decode isn't to be believed again: with the whole context, and at rising temperatures.
+    pub(crate) fn fall_back(
         &mut self,
         request: &Request,
         is_unwanted: &(dyn Fn() -> bool + Sync),
     ) -> Result<Heard, Stopped> {
-        let heard = self.run(request, false, is_unwanted)?;
-        if heard.verdict != Verdict::Doubted {
-            return Ok(heard);
-        }
         // Sampling goes on where the state's random numbers are, so a new one makes that the same audio gives the same words.
         self.renew().map_err(Stopped::Failed)?;
         let request = Request {

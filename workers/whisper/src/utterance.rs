@@ -233,13 +233,14 @@ impl Utterance {
         if self.sound.end(job.end) < SHORTEST {
             return Ok(silence(job.end));
         }
-        if job.purpose == Purpose::Final
-            && let Some(decoded) = &self.decoded
-            && decoded.end == job.end
-            && decoded.is_final
-            && decoded.verdict != Verdict::Doubted
-        {
-            return Ok(decoded.clone());
+        // The decode of the last pause is that of the whole utterance, if nothing was said since.
+        let before = self
+            .decoded
+            .as_ref()
+            .filter(|before| job.purpose == Purpose::Final && before.end == job.end && before.is_final);
+        let is_doubted = before.is_some_and(|before| before.verdict == Verdict::Doubted);
+        if let (Some(before), false) = (before, is_doubted) {
+            return Ok(before.clone());
         }
         let is_final = job.purpose != Purpose::Partial || (settings.beam == 1 && !self.timed);
         let voiced = self.sound.voiced(job.end);
@@ -273,9 +274,16 @@ impl Utterance {
                 language
             }
         };
-        let heard = match job.purpose {
-            Purpose::Final | Purpose::Cut => decoder.decode_well(&request, is_unwanted)?,
-            Purpose::Pause | Purpose::Partial => decoder.decode(&request, is_unwanted)?,
+        let falls_back = job.purpose <= Purpose::Cut;
+        let heard = if is_doubted {
+            decoder.fall_back(&request, is_unwanted)?
+        } else {
+            let heard = decoder.decode(&request, is_unwanted)?;
+            if falls_back && heard.verdict == Verdict::Doubted {
+                decoder.fall_back(&request, is_unwanted)?
+            } else {
+                heard
+            }
         };
         Ok(Decoded {
             end: job.end,

@@ -1,5 +1,6 @@
 //! Loads that can't succeed say why, and the worker goes on to the next one.
 
+#[expect(dead_code, reason = "this uses a part of it")]
 mod common;
 
 use std::path::{Path, PathBuf};

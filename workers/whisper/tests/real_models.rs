@@ -1,5 +1,6 @@
 //! Whoever has real models (`whisper/ggml-*.bin` below `REPARTEE_MODELS`) learns here how well they hear.
 
+#[expect(dead_code, reason = "this uses a part of it")]
 mod common;
 
 use std::collections::BTreeMap;

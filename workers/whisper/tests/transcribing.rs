@@ -106,7 +106,6 @@ fn silence_noise_and_nothing_give_no_words() {
 #[test]
 fn a_long_utterance_is_written_down_in_bounded_memory() {
     let (mut client, ready) = loaded(ENGLISH, &[]);
-    // The first second is followed by a pause in each ten, so that words can be told from one another.
     let audio = speech(120);
     let began = Instant::now();
     let params = SttParams { words: true, ..stt() };

@@ -1,5 +1,4 @@
 //! A worker with a synthetic model, and an utterance as the engine holds it.
-#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::path::{Path, PathBuf};
 
