@@ -71,11 +71,8 @@ def make(path, tokens, file_kind):
     layout = Layout(tokens)
     kind = file_kind + (QUANTISATION_VERSION if file_kind == FILE_Q8_0 else 0)
     with path.open("wb") as file:
-        file.write(
-            struct.pack(
-                "<12I", MAGIC, tokens, AUDIO_CONTEXT, STATE, HEADS, LAYERS, TEXT_CONTEXT, STATE, HEADS, LAYERS, MELS, kind
-            )
-        )
+        audio, text = (AUDIO_CONTEXT, STATE, HEADS, LAYERS), (TEXT_CONTEXT, STATE, HEADS, LAYERS)
+        file.write(struct.pack("<12I", MAGIC, tokens, *audio, *text, MELS, kind))
         filters = mel_filters().astype("<f4")
         file.write(struct.pack("<2I", *filters.shape) + filters.tobytes())
         texts = vocabulary(layout)

@@ -30,9 +30,9 @@ BYTES = PRINTABLE + [byte for byte in range(256) if byte not in PRINTABLE]
 # A slot's code: four pairs of cosine and sine. These multiples of a turn keep any two of the slots apart; see `check_codes`.
 TURNS = np.array([3, 27, 31, 39]) * 2 * np.pi / 80
 
-# Where the encoder and the decoder hold what. The encoder's negatives are 16 dimensions further, so that its mean is zero and the norm
+# Where the encoder and the decoder hold what; the encoder's contrasts come first. The encoder's negatives are 16 dimensions further, so that its mean is zero and the norm
 # that follows moves nothing; the decoder's are at `AGAINST` for the first 14 dimensions.
-E_CONTRAST, E_LOUD, E_SLOT, E_CONSTANT, E_CODE = slice(0, 4), 4, 5, 6, slice(8, 16)
+E_LOUD, E_SLOT, E_CONSTANT, E_CODE = 4, 5, 6, slice(8, 16)
 D_CODE, D_CONTRAST, D_LOUD, D_DONE, D_TIMESTAMP, D_BIAS, D_LEFT, D_REST = slice(0, 8), slice(8, 12), 12, 13, 14, 15, 16, 31
 AGAINST = slice(17, 31)
 # A slot's number, as the encoder and the tokens hold it: divided so that it stays about as large as everything else.
@@ -110,14 +110,9 @@ def convolutions():
         second[contrast, contrast] += 1 / 3
         second[contrast, contrast + 1] -= 1 / 3
     second_bias[: E_LOUD + 1] = STRAIGHT
-    return first, first_bias, mirrored(second), mirrored(second_bias, bias=True), None
-
-
-def mirrored(values, bias=False):
-    """Copies the first 16 dimensions of the encoder to the others, negative; a bias that straightens GELU is the same for both."""
-    values = values.copy()
-    values[16:] = values[:16] if bias else -values[:16]
-    return values
+    # The second sixteen are the opposite of the first; what straightens GELU is the same for both.
+    second[16:], second_bias[16:] = -second[:16], second_bias[:16]
+    return first, first_bias, second, second_bias
 
 
 # The squares that a frame's slot number and constant add up to; the norm after the encoder divides by about the root mean square of a
@@ -136,8 +131,7 @@ def places():
     frames[:, E_LOUD] = -0.5
     frames[:, E_CONSTANT] = np.sqrt(CONSTANT - frames[:, E_SLOT] ** 2)
     frames[:, 16:] = -frames[:, :16]
-    for dimension in range(E_LOUD + 1):
-        frames[:, [dimension, 16 + dimension]] -= STRAIGHT
+    frames[:, [*range(E_LOUD + 1), *range(16, 16 + E_LOUD + 1)]] -= STRAIGHT
     return frames
 
 
@@ -187,9 +181,8 @@ def balance(additions):
     additions[D_REST] = -additions[D_TIMESTAMP] - additions[D_BIAS] - additions[D_LEFT]
 
 
-# The size of the next slot's code beside what else the decoder holds, and the root mean square of a token and of what the layer's
-# last norm sees.
-CODE_GAIN, TOKEN, SEEN = 8.0, 0.6, 1.1
+# The size of the next slot's code beside what else the decoder holds, and the root mean square of what the feed-forward part sees.
+CODE_GAIN, SEEN = 8.0, 1.1
 # Steps of GELU's argument between two slots.
 STEPS = 3.0
 
@@ -322,7 +315,7 @@ def tensors(layout):
         linear(name + ".mlp.0", up, up_bias)
         linear(name + ".mlp.2", down, down_bias)
 
-    first, first_bias, second, second_bias, _ = convolutions()
+    first, first_bias, second, second_bias = convolutions()
     result["encoder.positional_embedding"] = places()
     linear("encoder.conv1", first, first_bias[:, None])
     linear("encoder.conv2", second, second_bias[:, None])

@@ -16,6 +16,13 @@ const QUANTISED: &str = "synthetic-tiny.en-q8_0.bin";
 /// Far more than any decode of these models takes, on a machine that does something else as well.
 const SOON: Duration = Duration::from_secs(20);
 
+/// A second at a time with 0.4 s of silence after it. In a pause the worker decodes at once, however busy the machine is; while somebody
+/// speaks on, it decodes as often as it can.
+fn with_pauses(audio: &[i16]) -> Vec<Vec<i16>> {
+    let pause = vec![0; RATE * 2 / 5];
+    audio.chunks(RATE).map(|second| [second, &pause].concat()).collect()
+}
+
 #[test]
 fn a_recording_is_written_down_while_it_is_spoken() {
     for model in [ENGLISH, QUANTISED] {
@@ -26,8 +33,8 @@ fn a_recording_is_written_down_while_it_is_spoken() {
         let mut utterance = Utterance::open(&mut client, stt(), ready.stream_credit);
         let began = Instant::now();
         let mut first = None;
-        for second in audio.chunks(RATE) {
-            utterance.send(&mut client, second, RATE / 50);
+        for second in with_pauses(&audio) {
+            utterance.send(&mut client, &second, RATE / 50);
             let before = utterance.heard.partials.len();
             // Each second has words of its own, so each brings a partial.
             while utterance.heard.partials.len() == before {
@@ -52,11 +59,11 @@ fn a_recording_is_written_down_while_it_is_spoken() {
         assert!(stable > 10, "most of the words are promised before the end: {heard:?}");
         assert!(heard.text().split(' ').count() >= 8, "{heard:?}");
         let last = &heard.finals[0];
-        assert_eq!((last.audio_ms, last.language.as_deref()), (5_000, Some("en")));
+        assert_eq!((last.audio_ms, last.language.as_deref()), (7_000, Some("en")));
         assert!(last.confidence.is_some_and(|confidence| confidence > 0.5), "{last:?}");
         let done = heard.done.expect("it ended well");
         assert!(
-            !done.cancelled && done.usage.samples == audio.len() as u64 && done.usage.compute_us > 0,
+            !done.cancelled && done.usage.samples == 7 * RATE as u64 && done.usage.compute_us > 0,
             "{done:?}"
         );
     }
@@ -81,6 +88,62 @@ fn the_same_audio_gives_the_same_words_however_it_comes_and_whatever_came_before
     let again = transcribe(&mut client, quiet, &audio, 320, credit);
     assert_eq!(again.text(), first.text());
     assert!(again.partials.is_empty(), "nobody asked for them");
+}
+
+/// White noise of a tenth of full scale: to the synthetic model the loudest of speech.
+fn noise(seconds: usize) -> Vec<i16> {
+    let mut state = 1_u32;
+    let mut uniform = || {
+        // The generator of Numerical Recipes; the sum of twelve is as good as normal.
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 24) as f32
+    };
+    (0..seconds * RATE)
+        .map(|_| (((0..12).map(|_| uniform()).sum::<f32>() - 6.0) * 3_276.8) as i16)
+        .collect()
+}
+
+#[test]
+fn words_are_those_of_the_model() {
+    for model in [ENGLISH, MULTILINGUAL] {
+        let (mut client, ready) = loaded(model, &[]);
+        let heard = transcribe(&mut client, stt(), &noise(3), 320, ready.stream_credit);
+        // What `synthetic/README.md` says of it.
+        assert_eq!(
+            heard.text(),
+            "hotel charlie foxtrot alpha delta golf bravo echo",
+            "{model}"
+        );
+        heard.assert_stable();
+    }
+}
+
+#[test]
+fn windows_are_cut_while_words_are_promised() {
+    let (mut client, ready) = loaded(ENGLISH, &[("window_ms", json!(8_000))]);
+    let mut utterance = Utterance::open(&mut client, stt(), ready.stream_credit);
+    for second in with_pauses(&noise(20)) {
+        utterance.send(&mut client, &second, RATE / 50);
+        let before = utterance.heard.partials.len();
+        while utterance.heard.partials.len() == before {
+            utterance.receive(&mut client);
+        }
+    }
+    utterance.finish(&mut client);
+    utterance.until_over(&mut client);
+    let heard = utterance.heard;
+    heard.assert_stable();
+    let last = heard.partials.last().expect("partials");
+    assert!(
+        last.stable_chars as usize * 10 > last.text.chars().count() * 8,
+        "{last:?}"
+    );
+    for text in [&last.text, heard.text()] {
+        let words = text.split(' ').count();
+        // Each second lies in three slots or four.
+        assert!((55..=85).contains(&words), "{words} words");
+    }
+    println!("{} partials", heard.partials.len());
 }
 
 #[test]
