@@ -217,6 +217,12 @@ impl Utterance {
         Ok(())
     }
 
+    /// The decode of the last pause is that of the whole utterance, if nothing was said since: not one like it, the very same.
+    fn already(&self, job: Job) -> Option<&Decoded> {
+        let is_it = |before: &&Decoded| job.purpose == Purpose::Final && before.end == job.end && before.is_final;
+        self.decoded.as_ref().filter(is_it)
+    }
+
     fn decoded_for(
         &mut self,
         job: Job,
@@ -233,11 +239,7 @@ impl Utterance {
         if self.sound.end(job.end) < SHORTEST {
             return Ok(silence(job.end));
         }
-        // The decode of the last pause is that of the whole utterance, if nothing was said since.
-        let before = self
-            .decoded
-            .as_ref()
-            .filter(|before| job.purpose == Purpose::Final && before.end == job.end && before.is_final);
+        let before = self.already(job);
         let is_doubted = before.is_some_and(|before| before.verdict == Verdict::Doubted);
         if let (Some(before), false) = (before, is_doubted) {
             return Ok(before.clone());
@@ -474,6 +476,34 @@ mod tests {
                 (Purpose::Final, 3900, 3900),
             ]
         );
+    }
+
+    #[test]
+    fn what_was_decoded_in_a_pause_is_final_when_nothing_more_was_said() {
+        let settings = Settings::default();
+        let ended = |more: &[u8], is_final: bool| {
+            let mut one = utterance(&SttParams::default()).expect("an utterance");
+            one.push(&bytes(1_000, 3_000)).expect("it is short");
+            one.push(&bytes(500, 0)).expect("it is short");
+            let job = one.job(&settings, 1).expect("a pause");
+            assert_eq!(job.purpose, Purpose::Pause);
+            decoded(&mut one, job);
+            if let Some(decoded) = &mut one.decoded {
+                decoded.is_final = is_final;
+            }
+            one.push(more).expect("it is short");
+            one.finished = true;
+            let last = one.job(&settings, 1).expect("the final");
+            (last.purpose, one.already(last).is_some())
+        };
+        assert_eq!(ended(&[], true), (Purpose::Final, true));
+        assert_eq!(ended(&bytes(2_000, 0), true), (Purpose::Final, true));
+        assert_eq!(
+            ended(&bytes(100, 3_000), true),
+            (Purpose::Final, false),
+            "more was said"
+        );
+        assert_eq!(ended(&[], false), (Purpose::Final, false), "it was made with less care");
     }
 
     #[test]

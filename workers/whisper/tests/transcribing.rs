@@ -6,7 +6,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{RATE, Utterance, loaded, speech, stt, transcribe, until_all_over};
-use repartee_worker_shell::protocol::{SttParams, ToWorker, code};
+use repartee_worker_shell::protocol::{SttParams, ToEngine, ToWorker, code};
 use serde_json::json;
 
 const ENGLISH: &str = "synthetic-tiny.en.bin";
@@ -201,7 +201,7 @@ fn a_long_utterance_is_written_down_in_bounded_memory() {
     assert!((118 * RATE..=120 * RATE).contains(&end), "the last word ends at {end}");
     client.send(&ToWorker::Ping { nonce: 1 }, &[]).expect("a link");
     let pong = client.receive().expect("a pong").0;
-    let repartee_worker_shell::protocol::ToEngine::Pong(pong) = pong else {
+    let ToEngine::Pong(pong) = pong else {
         panic!("{pong:?}");
     };
     let grown = pong.memory_bytes.saturating_sub(ready.memory_bytes) >> 20;
@@ -287,6 +287,21 @@ fn a_cancel_in_the_middle_ends_the_stream_soon() {
     utterance.send_one(&mut client, &audio);
     utterance.finish(&mut client);
     let stream = utterance.stream;
+    // Until the decode is under way.
+    let mut busy = 0;
+    while busy == 0 {
+        client.send(&ToWorker::Ping { nonce: 1 }, &[]).expect("a link");
+        loop {
+            match client.receive().expect("a message").0 {
+                ToEngine::Pong(pong) => {
+                    busy = pong.busy_ms;
+                    break;
+                }
+                ToEngine::Credit(_) | ToEngine::Partial(_) => {}
+                other => panic!("it ended before it could be cancelled: {other:?}"),
+            }
+        }
+    }
     let began = Instant::now();
     client.send(&ToWorker::Cancel { stream }, &[]).expect("a link");
     utterance.until_over(&mut client);
