@@ -88,6 +88,7 @@ struct State {
     payload: Bytes,
     cancelled: AtomicBool,
     ended: AtomicBool,
+    finishing: AtomicBool,
     /// Bytes in the outbox, so that readers need not lock it.
     held_back: AtomicUsize,
     outbox: Mutex<Outbox>,
@@ -126,6 +127,12 @@ impl Outlet {
     /// Whether nothing of the stream is wanted any more. Cheap: ask in the middle of a computation.
     pub fn is_cancelled(&self) -> bool {
         self.state.cancelled.load(Ordering::Acquire)
+    }
+
+    /// Whether nothing more comes on the stream: its [`Input::Finish`] is here, taken or not. Cheap: for a computation that gives way to one
+    /// which somebody waits for.
+    pub fn is_finishing(&self) -> bool {
+        self.state.finishing.load(Ordering::Acquire)
     }
 
     /// Whether the stream may not send for want of credit. What is sent nevertheless is held back.
@@ -436,6 +443,7 @@ impl Shared {
             payload,
             cancelled: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            finishing: AtomicBool::new(false),
             held_back: AtomicUsize::new(0),
             outbox: Mutex::new(outbox),
             samples_in: AtomicUsize::new(0),
@@ -485,7 +493,10 @@ impl Shared {
             return;
         }
         match &input {
-            Input::Finish => entry.finished = true,
+            Input::Finish => {
+                entry.finished = true;
+                entry.state.finishing.store(true, Ordering::Release);
+            }
             Input::Audio(bytes) => {
                 entry.state.samples_in.fetch_add(bytes.len() / 2, Ordering::Relaxed);
                 entry.allowance -= clamp(cost);
