@@ -1,0 +1,35 @@
+"""make.py FOLDER: writes small models of every kind that sherpa-onnx loads here, one folder each. See README.md."""
+
+import sys
+from pathlib import Path
+
+# No __pycache__ beside the sources: this runs from a checkout.
+sys.dont_write_bytecode = True
+
+import offline_sense_voice  # noqa: E402
+import streaming_zipformer  # noqa: E402
+import tts_vits  # noqa: E402
+
+KINDS = {
+    "zipformer": streaming_zipformer.transducer,
+    "zipformer-ctc": streaming_zipformer.ctc,
+    "zipformer-bench": streaming_zipformer.bench,
+    "kroko": streaming_zipformer.kroko,
+    "sense-voice": offline_sense_voice.sense_voice,
+    "piper": tts_vits.piper,
+    "piper-raw": tts_vits.piper_raw,
+    "piper-rateless": tts_vits.piper_rateless,
+}
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit("usage: make.py FOLDER")
+    for kind, write in KINDS.items():
+        folder = Path(sys.argv[1], f"synthetic-{kind}")
+        folder.mkdir(parents=True, exist_ok=True)
+        write(folder)
+
+
+if __name__ == "__main__":
+    main()
