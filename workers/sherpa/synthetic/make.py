@@ -6,7 +6,12 @@ from pathlib import Path
 # No __pycache__ beside the sources: this runs from a checkout.
 sys.dont_write_bytecode = True
 
+import nemo  # noqa: E402
+import offline_moonshine  # noqa: E402
 import offline_sense_voice  # noqa: E402
+import offline_zipformer  # noqa: E402
+import streaming_paraformer  # noqa: E402
+import streaming_t_one  # noqa: E402
 import streaming_zipformer  # noqa: E402
 import tts_vits  # noqa: E402
 
@@ -15,6 +20,16 @@ KINDS = {
     "zipformer-ctc": streaming_zipformer.ctc,
     "zipformer-bench": streaming_zipformer.bench,
     "kroko": streaming_zipformer.kroko,
+    "nemo-streaming-ctc": nemo.streaming_ctc,
+    "nemo-streaming-transducer": nemo.streaming_transducer,
+    "paraformer-streaming": streaming_paraformer.paraformer,
+    "t-one": streaming_t_one.t_one,
+    "moonshine": offline_moonshine.moonshine,
+    "parakeet-tdt": nemo.parakeet_tdt,
+    "nemo-transducer": nemo.transducer,
+    "nemo-ctc": nemo.ctc,
+    "offline-zipformer": offline_zipformer.transducer,
+    "offline-zipformer-ctc": offline_zipformer.ctc,
     "sense-voice": offline_sense_voice.sense_voice,
     "piper": tts_vits.piper,
     "piper-raw": tts_vits.piper_raw,

@@ -5,7 +5,7 @@ from string import ascii_lowercase
 import numpy as np
 
 from graph import FLOAT, INT32, Graph, listed
-from speech import LOUD, MEL_BINS, SIXTEEN_BITS, SURE, Vocabulary, heard, loudness, pauses, pool
+from speech import LOUD, MEL_BINS, SIXTEEN_BITS, SURE, Vocabulary, heard, loudness, pauses, pool, silence_before
 
 WINDOW, SHIFT = 7, 6
 # The features are normalized by sherpa-onnx with what the metadata says: (x + NEGATIVE_MEAN) * INVERSE_DEVIATION.
@@ -49,8 +49,8 @@ def sense_voice(folder):
 
     frames = pool(graph, x, -1, WINDOW)
     loud = loudness(graph, frames, THRESHOLD)
-    before = graph.op("Mul", graph.slice(loud, 0, 1, 1), 0.0)
-    spoken = TOKENS.logits(graph, heard(graph, frames, loud, pauses(graph, loud, before)))
+    pause = pauses(graph, loud, silence_before(graph, loud))
+    spoken = TOKENS.logits(graph, heard(graph, frames, loud, pause))
 
     asked = [language, language, language, text_norm]
     head = [graph.op("Gather", table, number, axis=0) for table, number in zip(map(graph.constant, tables()), asked)]

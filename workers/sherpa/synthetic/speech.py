@@ -37,10 +37,39 @@ def pool(graph, features, frames, factor, bins=MEL_BINS):
     return graph.op("ReduceMean", graph.reshape(features, 0, frames, factor, bins), axes=[2], keepdims=0)
 
 
+def pool_all(graph, features, factor, bins=MEL_BINS):
+    """[N, T, bins] to [N, ceil(T / factor), bins]: the last frame is repeated to fill the last group."""
+    padded = graph.op("Pad", features, graph.integers(0, 0, 0, 0, factor - 1, 0), mode="edge")
+    whole = graph.op("Div", graph.dimension(padded, 1), graph.integers(factor))
+    end = graph.op("Mul", whole, graph.integers(factor))
+    cut = graph.op("Slice", padded, graph.integers(0), end, graph.integers(1))
+    return pool(graph, cut, -1, factor, bins)
+
+
+def lengths(graph, counted, factor):
+    """How many frames `pool_all` makes of so many: [N] to [N], int64."""
+    return graph.op("Div", graph.op("Add", counted, graph.constant(factor - 1, np.int64)), graph.constant(factor, np.int64))
+
+
+def silence_before(graph, loud):
+    """[N, T, 1] to [N, 1, 1] of zeros: nothing was loud before a whole recording."""
+    return graph.op("Mul", graph.slice(loud, 0, 1, 1), 0.0)
+
+
 def loudness(graph, pooled, threshold=LOUD):
     """[N, T, bins] to [N, T, 1]: one where the loudest band is above the threshold, zero elsewhere."""
     peak = graph.op("ReduceMax", pooled, axes=[2], keepdims=1)
     return graph.cast(graph.op("Greater", peak, threshold), onnx_graph.FLOAT)
+
+
+def loudness_of_normalized(graph, pooled):
+    """As `loudness`, of features normalized to a mean of zero for each band: what is louder than the recording's average.
+
+    The mean is taken off once more, since of perfect silence the normalization leaves rounding errors, much enlarged.
+    """
+    mean = graph.op("ReduceMean", pooled, axes=[2], keepdims=1)
+    above = graph.op("Sub", mean, graph.op("ReduceMean", mean, axes=[1], keepdims=1))
+    return graph.cast(graph.op("Greater", above, 0.2), onnx_graph.FLOAT)
 
 
 def pauses(graph, loud, previous):
@@ -50,12 +79,45 @@ def pauses(graph, loud, previous):
 
 
 def heard(graph, pooled, loud, pause, bins=MEL_BINS):
-    """[N, T, 27]: the logits of the letters and of the space, to be compared with a blank of zero."""
-    levels = graph.op("MatMul", pooled, bands(bins))
-    behind = graph.op("Sub", levels, graph.op("ReduceMax", levels, axes=[2], keepdims=1))
-    letters = graph.op("Add", graph.op("Max", behind, -SURE / 2), graph.op("Mul", graph.op("Sub", loud, 0.5), 2 * SURE))
-    space = graph.op("Mul", graph.op("Sub", pause, 0.5), 2 * SURE)
-    return graph.op("Concat", letters, space, axis=2)
+    """[N, T, bins] to [N, T, 27]: the logits of the letters and of the space, to be compared with a blank of zero."""
+    return spelled(graph, graph.op("MatMul", pooled, bands(bins)), loud, pause)
+
+
+def spelled(graph, levels, loud, pause):
+    """As `heard`, from the levels of the 26 bands. Only the loudest band's letter beats the blank, so that a transducer that asks
+    again in the same frame hears nothing more."""
+    best = graph.op("Equal", levels, graph.op("ReduceMax", levels, axes=[2], keepdims=1))
+    letters = graph.op("Mul", graph.cast(best, onnx_graph.FLOAT), loud)
+    chosen = graph.op("Concat", letters, pause, axis=2)
+    return graph.op("Mul", graph.op("Sub", chosen, 0.5), 2 * SURE)
+
+
+def collapsed(graph, frames):
+    """[N, T, 27] logits to ones where a letter or space begins: what a CTC decoder would write, and nothing where it goes on."""
+    said = graph.cast(graph.op("Greater", frames, 0.0), onnx_graph.FLOAT)
+    first = graph.op("Mul", graph.slice(said, 0, 1, 1), 0.0)
+    before = graph.op("Concat", first, graph.slice(said, 0, -1, 1), axis=1)
+    return graph.op("Relu", graph.op("Sub", said, before))
+
+
+def waveform_levels(graph, frames, size, rate):
+    """[N, T, size] samples in -1..1 to the logarithmic levels [N, T, 26] of 26 tones, for the models that hear samples."""
+    hertz = 100.0 + (3600.0 - 100.0) * np.arange(LETTERS) / (LETTERS - 1)
+    angle = 2 * np.pi * hertz[None, :] * np.arange(size)[:, None] / rate
+    window = np.hanning(size)[:, None] / size
+    parts = [graph.op("MatMul", frames, (window * wave(angle)).astype(np.float32)) for wave in (np.cos, np.sin)]
+    power = graph.op("Add", *(graph.op("Mul", part, part) for part in parts))
+    return graph.op("Log", graph.op("Add", power, 1e-12))
+
+
+# A frame of samples is loud above this power: -45 dBFS.
+LOUD_POWER = 10 ** -4.5
+
+
+def waveform_loudness(graph, frames):
+    """[N, T, size] samples in -1..1 to [N, T, 1]: one where the frame's power is above the threshold."""
+    power = graph.op("ReduceMean", graph.op("Mul", frames, frames), axes=[2], keepdims=1)
+    return graph.cast(graph.op("Greater", power, LOUD_POWER), onnx_graph.FLOAT)
 
 
 def last_frame(graph, value):
