@@ -13,6 +13,8 @@ import offline_zipformer  # noqa: E402
 import streaming_paraformer  # noqa: E402
 import streaming_t_one  # noqa: E402
 import streaming_zipformer  # noqa: E402
+import tts_matcha  # noqa: E402
+import tts_styled  # noqa: E402
 import tts_vits  # noqa: E402
 
 KINDS = {
@@ -34,6 +36,12 @@ KINDS = {
     "piper": tts_vits.piper,
     "piper-raw": tts_vits.piper_raw,
     "piper-rateless": tts_vits.piper_rateless,
+    "vits-lexicon": tts_vits.lexicon,
+    "melo": tts_vits.melo,
+    "kokoro": tts_styled.kokoro,
+    "kokoro-multi": tts_styled.kokoro_multi,
+    "kitten": tts_styled.kitten,
+    "matcha": tts_matcha.matcha,
 }
 
 

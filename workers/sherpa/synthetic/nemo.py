@@ -4,7 +4,7 @@ import numpy as np
 
 from graph import FLOAT, INT32, INT64, Graph
 from speech import (
-    LOUD, MEL_BINS, NEMO, SURE, heard, last_frame, lengths, loudness, loudness_of_normalized, pauses, placed, pool, pool_all,
+    LOUD, MEL_BINS, NEMO, SURE, heard, last_frame, loudness, loudness_of_normalized, pauses, placed, pool, pool_all,
     silence_before,
 )  # fmt: skip
 
@@ -144,9 +144,11 @@ def hear_all(graph, bins):
     signal = graph.input("audio_signal", FLOAT, ["N", bins, "T"])
     length = graph.input("length", INT64, ["N"])
     frames = pool_all(graph, graph.op("Transpose", signal, perm=[0, 2, 1]), SUBSAMPLING, bins)
-    loud = loudness_of_normalized(graph, frames)
+    # A last group that isn't full doesn't count: in a batch it would be part padding.
+    counted = graph.op("Max", graph.op("Div", length, number(graph, SUBSAMPLING)), number(graph, 1))
+    loud = loudness_of_normalized(graph, frames, counted)
     letters = heard(graph, frames, loud, pauses(graph, loud, silence_before(graph, loud)), bins)
-    return letters, lengths(graph, length, SUBSAMPLING)
+    return letters, counted
 
 
 def ctc(folder):

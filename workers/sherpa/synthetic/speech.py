@@ -62,14 +62,19 @@ def loudness(graph, pooled, threshold=LOUD):
     return graph.cast(graph.op("Greater", peak, threshold), onnx_graph.FLOAT)
 
 
-def loudness_of_normalized(graph, pooled):
+def loudness_of_normalized(graph, pooled, counted):
     """As `loudness`, of features normalized to a mean of zero for each band: what is louder than the recording's average.
 
-    The mean is taken off once more, since of perfect silence the normalization leaves rounding errors, much enlarged.
+    The mean of the first `counted` [N] frames is taken off once more, since of perfect silence the normalization leaves rounding
+    errors, much enlarged. What follows them is padding.
     """
     mean = graph.op("ReduceMean", pooled, axes=[2], keepdims=1)
-    above = graph.op("Sub", mean, graph.op("ReduceMean", mean, axes=[1], keepdims=1))
-    return graph.cast(graph.op("Greater", above, 0.2), onnx_graph.FLOAT)
+    count = graph.op("Squeeze", graph.dimension(pooled, 1))
+    places = graph.op("Range", graph.constant(0, np.int64), count, graph.constant(1, np.int64))
+    real = graph.op("Less", graph.reshape(places, 1, -1, 1), graph.reshape(counted, -1, 1, 1))
+    total = graph.op("ReduceSum", graph.op("Mul", mean, graph.cast(real, onnx_graph.FLOAT)), graph.integers(1), keepdims=1)
+    average = graph.op("Div", total, graph.cast(graph.reshape(counted, -1, 1, 1), onnx_graph.FLOAT))
+    return graph.cast(graph.op("Greater", graph.op("Sub", mean, average), 0.2), onnx_graph.FLOAT)
 
 
 def pauses(graph, loud, previous):
