@@ -1,6 +1,7 @@
 //! The sherpa-onnx worker: speech to text and text to speech with models in ONNX, all through the one library.
 
 mod library;
+mod onnx;
 mod stt;
 mod tts;
 
