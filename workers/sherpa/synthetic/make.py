@@ -6,16 +6,16 @@ from pathlib import Path
 # No __pycache__ beside the sources: this runs from a checkout.
 sys.dont_write_bytecode = True
 
-import nemo  # noqa: E402
-import offline_moonshine  # noqa: E402
-import offline_sense_voice  # noqa: E402
-import offline_zipformer  # noqa: E402
-import streaming_paraformer  # noqa: E402
-import streaming_t_one  # noqa: E402
-import streaming_zipformer  # noqa: E402
-import tts_matcha  # noqa: E402
-import tts_styled  # noqa: E402
-import tts_vits  # noqa: E402
+import nemo
+import offline_moonshine
+import offline_sense_voice
+import offline_zipformer
+import streaming_paraformer
+import streaming_t_one
+import streaming_zipformer
+import tts_matcha
+import tts_styled
+import tts_vits
 
 KINDS = {
     "zipformer": streaming_zipformer.transducer,

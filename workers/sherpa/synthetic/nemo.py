@@ -6,7 +6,7 @@ from graph import FLOAT, INT32, INT64, Graph
 from speech import (
     LOUD, MEL_BINS, NEMO, SURE, heard, last_frame, loudness, loudness_of_normalized, pauses, placed, pool, pool_all,
     silence_before,
-)  # fmt: skip
+)
 
 SUBSAMPLING = 8
 # A chunk of the 480 ms models: 48 new frames, and nine more as context.
@@ -129,12 +129,10 @@ def joiner(path, durations=0):
     logits = NEMO.logits(graph, graph.slice(graph.reshape(encoded, 0, WIDTH), 0, 27, 1))
     logits = graph.op("Add", logits, graph.op("MatMul", graph.reshape(decoded, 0, HIDDEN), again))
     if durations:
-        # One more than the best token's logit: "stay" where that is a letter's, "move on" where it is the blank's zero.
-        best = graph.op("ReduceMax", logits, axes=[1], keepdims=1)
-        choice = np.array([1.0, 0.0, -1.0, -1.0, -1.0])[None, :durations] * SURE
-        onward = np.array([0.0, 1.0, 0.0, 0.0, 0.0])[None, :durations]
-        skips = graph.op("Add", graph.op("Mul", best, choice / SURE), onward)
-        logits = graph.op("Concat", logits, skips, axis=1)
+        # To stay is worth the best token's logit and to move on by one frame is worth one: a letter's is more, the blank's less.
+        stay = graph.op("ReduceMax", logits, axes=[1], keepdims=1)
+        others = graph.op("Add", graph.op("Mul", stay, 0.0), np.array([[1.0, *[-SURE] * (durations - 2)]]))
+        logits = graph.op("Concat", logits, stay, others, axis=1)
     graph.output(graph.reshape(logits, 0, 1, 1, -1), "outputs", FLOAT, ["N", 1, 1, NEMO.size + durations])
     graph.save(path)
 

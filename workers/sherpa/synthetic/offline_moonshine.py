@@ -4,10 +4,10 @@ from string import ascii_lowercase
 
 import numpy as np
 
-from graph import FLOAT, INT32, INT64, Graph
+from graph import FLOAT, INT32, Graph
 from speech import (
     SURE, Vocabulary, collapsed, pauses, placed, silence_before, spelled, waveform_levels, waveform_loudness,
-)  # fmt: skip
+)
 
 RATE = 16000
 # The real preprocessor makes one feature of so many samples; from that sherpa-onnx works out how long a text may get.

@@ -21,7 +21,7 @@ TOKENS = Vocabulary(
      "<|NEUTRAL|>", "<|Speech|>", "<|withitn|>", "<|woitn|>"],
     "<unk>",
     letters=ascii_lowercase,
-)  # fmt: skip
+)
 
 
 def row(token):

@@ -58,7 +58,7 @@ def hifigan(path):
 
 
 def vocos(path):
-    """[N, 80, T] to the magnitudes and the cosine and sine of the phases of a spectrogram, [N, 513, T], which sherpa-onnx inverts."""
+    """[N, 80, T] to a spectrogram that sherpa-onnx inverts: magnitudes, and the phases' cosines and sines, each [N, 513, T]."""
     graph = Graph("synthetic-vocos")
     mels = graph.input("mels", FLOAT, ["N", MEL_BINS, "T"])
     bins = FFT // 2 + 1

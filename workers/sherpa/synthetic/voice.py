@@ -46,9 +46,11 @@ def tone(graph, ids, slowness, rate, milliseconds, vocabulary, seed, raise_by=No
 # Piper numbers the code points of English phonemes so; the first three are pad, start and end.
 PHONEMES = [
     *"_^$ !'(),-.:;?abcdefhijklmnopqrstuvwxyz",
-    *"æçðøħŋœǀǁǂǃɐɑɒɓɔɕɖɗɘəɚɛɜɞɟɠɡɢɣɤɥɦɧɨɪɫɬɭɮɯɰɱɲɳɴɵɶɸɹɺɻɽɾʀʁʂʃʄʈʉʊʋʌʍʎʏʐʑʒʔʕʘʙʛʜʝʟʡʢʲˈˌːˑ˞βθχᵻⱱ",
-    *"0123456789", "\u0327", "\u0303", "\u032a", "\u032f", "\u0329", "ʰ", "ˤ", "ε", "↓", "#", '"', "↑", "\u033a", "\u033b", "g", "ʦ", "X",
-]  # fmt: skip
+    *"æçðøħŋœǀǁǂǃɐɑɒɓɔɕɖɗɘəɚɛɜɞɟɠɡɢɣɤɥɦɧɨɪɫɬɭɮɯɰɱɲɳɴɵɶɸɹɺɻɽɾʀʁʂʃʄʈʉʊʋʌʍʎʏʐʑʒʔʕʘʙʛʜʝʟʡʢʲ",
+    *"ˈˌːˑ˞βθχᵻⱱ",
+    *"0123456789",
+    *"\u0327\u0303\u032a\u032f\u0329ʰˤε↓#\"↑\u033a\u033bgʦX",
+]
 
 # The words that the voices with a lexicon know; the pronunciation of each is its letters.
 WORDS = """
