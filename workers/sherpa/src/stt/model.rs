@@ -1,0 +1,557 @@
+//! Which kind of recogniser a folder of files is, and whether all is there that the library needs of it.
+//!
+//! The library is told the kind by the field of its configuration that names the files, and ends the process where the files are of
+//! another kind. So the kind is read from the files: from which there are, and from what the main one says of itself.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use repartee_worker_shell::protocol::{LoadFailed, code};
+
+use super::files::{Files, Role, file_name};
+use super::tokens::Tokens;
+use crate::onnx::Onnx;
+
+/// A kind of recogniser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Icefall's streaming transducers (zipformer, conformer, LSTM), Kroko's among them.
+    StreamingTransducer,
+    StreamingNemoTransducer,
+    /// Icefall's streaming zipformer with CTC.
+    StreamingCtc,
+    StreamingNemoCtc,
+    StreamingParaformer,
+    /// T-one: telephone Russian.
+    TOne,
+    SenseVoice,
+    Moonshine,
+    /// NeMo's transducers, Parakeet among them, with durations (TDT) or without.
+    NemoTransducer,
+    NemoCtc,
+    /// Icefall's transducers.
+    Transducer,
+    /// Icefall's zipformer with CTC.
+    Ctc,
+    Paraformer,
+    Whisper,
+}
+
+/// All that follows from a kind.
+pub(super) struct Traits {
+    kind: Kind,
+    /// What the option `kind` calls it.
+    name: &'static str,
+    roles: &'static [Role],
+    /// What the metadata of which file has to say: the library ends the process where it doesn't.
+    needs: &'static [(Role, &'static [&'static str])],
+    /// How many inputs and outputs the graphs have at least.
+    shapes: &'static [(Role, usize, usize)],
+}
+
+const TRANSDUCER: &[Role] = &[Role::Encoder, Role::Decoder, Role::Joiner];
+const PAIR: &[Role] = &[Role::Encoder, Role::Decoder];
+const SINGLE: &[Role] = &[Role::Model];
+const FOUR: &[Role] = &[
+    Role::Preprocessor,
+    Role::Encoder,
+    Role::UncachedDecoder,
+    Role::CachedDecoder,
+];
+
+const NEMO_CACHES: [&str; 10] = [
+    "vocab_size",
+    "window_size",
+    "chunk_shift",
+    "subsampling_factor",
+    "cache_last_channel_dim1",
+    "cache_last_channel_dim2",
+    "cache_last_channel_dim3",
+    "cache_last_time_dim1",
+    "cache_last_time_dim2",
+    "cache_last_time_dim3",
+];
+/// The two parts of icefall's transducers beside the encoder.
+const ICEFALL_DECODER: (Role, &[&str]) = (Role::Decoder, &["vocab_size", "context_size"]);
+const ICEFALL_JOINER: (Role, &[&str]) = (Role::Joiner, &["joiner_dim"]);
+const TRANSDUCER_SHAPES: &[(Role, usize, usize)] =
+    &[(Role::Encoder, 2, 2), (Role::Decoder, 1, 1), (Role::Joiner, 2, 1)];
+const NEMO_SHAPES: &[(Role, usize, usize)] = &[(Role::Encoder, 2, 2), (Role::Decoder, 4, 4), (Role::Joiner, 2, 1)];
+
+static TRAITS: [Traits; 14] = [
+    Traits {
+        kind: Kind::StreamingTransducer,
+        name: "streaming_transducer",
+        roles: TRANSDUCER,
+        needs: &[
+            (Role::Encoder, &["model_type", "T", "decode_chunk_len"]),
+            ICEFALL_DECODER,
+            ICEFALL_JOINER,
+        ],
+        shapes: TRANSDUCER_SHAPES,
+    },
+    Traits {
+        kind: Kind::StreamingNemoTransducer,
+        name: "streaming_nemo_transducer",
+        roles: TRANSDUCER,
+        needs: &[
+            (Role::Encoder, &NEMO_CACHES),
+            (Role::Encoder, &["pred_rnn_layers", "pred_hidden"]),
+        ],
+        shapes: &[(Role::Encoder, 5, 5), (Role::Decoder, 4, 4), (Role::Joiner, 2, 1)],
+    },
+    Traits {
+        kind: Kind::StreamingCtc,
+        name: "streaming_ctc",
+        roles: SINGLE,
+        needs: &[(Role::Model, &["T", "decode_chunk_len"])],
+        shapes: &[(Role::Model, 2, 2)],
+    },
+    Traits {
+        kind: Kind::StreamingNemoCtc,
+        name: "streaming_nemo_ctc",
+        roles: SINGLE,
+        needs: &[(Role::Model, &NEMO_CACHES)],
+        shapes: &[(Role::Model, 5, 5)],
+    },
+    Traits {
+        kind: Kind::StreamingParaformer,
+        name: "streaming_paraformer",
+        roles: PAIR,
+        needs: &[(
+            Role::Encoder,
+            &[
+                "vocab_size",
+                "lfr_window_size",
+                "lfr_window_shift",
+                "encoder_output_size",
+                "decoder_num_blocks",
+                "decoder_kernel_size",
+                "neg_mean",
+                "inv_stddev",
+            ],
+        )],
+        shapes: &[(Role::Encoder, 2, 3), (Role::Decoder, 5, 3)],
+    },
+    Traits {
+        kind: Kind::TOne,
+        name: "t_one",
+        roles: SINGLE,
+        needs: &[(Role::Model, &["frame_length_ms", "state_dim", "sample_rate"])],
+        shapes: &[(Role::Model, 2, 2)],
+    },
+    Traits {
+        kind: Kind::SenseVoice,
+        name: "sense_voice",
+        roles: SINGLE,
+        needs: &[(
+            Role::Model,
+            &[
+                "vocab_size",
+                "lfr_window_size",
+                "lfr_window_shift",
+                "normalize_samples",
+                "with_itn",
+                "without_itn",
+                "lang_auto",
+                "lang_zh",
+                "lang_en",
+                "lang_ja",
+                "lang_ko",
+                "lang_yue",
+                "neg_mean",
+                "inv_stddev",
+            ],
+        )],
+        shapes: &[(Role::Model, 4, 1)],
+    },
+    Traits {
+        kind: Kind::Moonshine,
+        name: "moonshine",
+        roles: FOUR,
+        needs: &[],
+        shapes: &[
+            (Role::Preprocessor, 1, 1),
+            (Role::Encoder, 2, 1),
+            (Role::UncachedDecoder, 3, 2),
+            (Role::CachedDecoder, 3, 2),
+        ],
+    },
+    Traits {
+        kind: Kind::NemoTransducer,
+        name: "nemo_transducer",
+        roles: TRANSDUCER,
+        needs: &[(
+            Role::Encoder,
+            &["vocab_size", "subsampling_factor", "pred_rnn_layers", "pred_hidden"],
+        )],
+        shapes: NEMO_SHAPES,
+    },
+    Traits {
+        kind: Kind::NemoCtc,
+        name: "nemo_ctc",
+        roles: SINGLE,
+        needs: &[(Role::Model, &["vocab_size", "subsampling_factor"])],
+        shapes: &[(Role::Model, 2, 1)],
+    },
+    Traits {
+        kind: Kind::Transducer,
+        name: "transducer",
+        roles: TRANSDUCER,
+        needs: &[ICEFALL_DECODER, ICEFALL_JOINER],
+        shapes: TRANSDUCER_SHAPES,
+    },
+    Traits {
+        kind: Kind::Ctc,
+        name: "ctc",
+        roles: SINGLE,
+        needs: &[],
+        shapes: &[(Role::Model, 2, 1)],
+    },
+    Traits {
+        kind: Kind::Paraformer,
+        name: "paraformer",
+        roles: SINGLE,
+        needs: &[(
+            Role::Model,
+            &[
+                "vocab_size",
+                "lfr_window_size",
+                "lfr_window_shift",
+                "neg_mean",
+                "inv_stddev",
+            ],
+        )],
+        shapes: &[(Role::Model, 2, 2)],
+    },
+    Traits {
+        kind: Kind::Whisper,
+        name: "whisper",
+        roles: PAIR,
+        needs: &[(
+            Role::Encoder,
+            &[
+                "model_type",
+                "n_mels",
+                "n_text_layer",
+                "n_text_ctx",
+                "n_text_state",
+                "n_vocab",
+                "sot",
+                "eot",
+            ],
+        )],
+        shapes: &[(Role::Encoder, 1, 2), (Role::Decoder, 3, 3)],
+    },
+];
+
+impl Kind {
+    pub(super) fn traits(self) -> &'static Traits {
+        let found = TRAITS.iter().find(|traits| traits.kind == self);
+        found.expect("every kind has a row in the table, which a test looks through")
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        self.traits().name
+    }
+
+    /// Whether it hears while it's spoken to. The others take a whole utterance.
+    pub(super) fn is_streaming(self) -> bool {
+        self.name().starts_with("streaming") || self == Self::TOne
+    }
+
+    /// Whether the library can be given words that are likely.
+    pub(super) fn takes_hints(self) -> bool {
+        matches!(self, Self::StreamingTransducer | Self::Transducer)
+    }
+
+    fn named(name: &str) -> Result<Self, LoadFailed> {
+        let found = TRAITS.iter().find(|traits| traits.name == name);
+        found.map(|traits| traits.kind).ok_or_else(|| {
+            let names: Vec<&str> = TRAITS.iter().map(|traits| traits.name).collect();
+            let reason = format!(
+                "the option \"kind\" has to be one of {}, not {name:?}",
+                names.join(", ")
+            );
+            LoadFailed::new(code::INVALID, reason)
+        })
+    }
+
+    /// From which files there are, and from what the main one says of itself.
+    fn of(files: &Files, main: &Onnx) -> Option<Self> {
+        let model_type = main.text("model_type");
+        let is_nemo = model_type.starts_with("EncDec");
+        let has_caches = main.number("window_size").is_some();
+        let has_chunks = main.number("decode_chunk_len").is_some();
+        let icefall = ["zipformer", "zipformer2", "conformer", "lstm", "ebranchformer"];
+        let kind = if files.has(Role::Joiner) {
+            match (is_nemo, has_caches, has_chunks) {
+                (true, true, _) => Self::StreamingNemoTransducer,
+                (true, false, _) => Self::NemoTransducer,
+                (false, _, true) if icefall.contains(&model_type) => Self::StreamingTransducer,
+                (false, _, false) if icefall.contains(&model_type) => Self::Transducer,
+                _ => return None,
+            }
+        } else if files.has(Role::Encoder) {
+            match model_type {
+                "paraformer" => Self::StreamingParaformer,
+                other if other.starts_with("whisper") => Self::Whisper,
+                _ => return None,
+            }
+        } else {
+            match model_type {
+                other if other.starts_with("zipformer2") && has_chunks => Self::StreamingCtc,
+                "zipformer2_ctc" => Self::Ctc,
+                _ if is_nemo && has_caches => Self::StreamingNemoCtc,
+                _ if is_nemo => Self::NemoCtc,
+                "t-one" => Self::TOne,
+                "sense_voice_ctc" => Self::SenseVoice,
+                "paraformer" => Self::Paraformer,
+                _ => return None,
+            }
+        };
+        Some(kind)
+    }
+}
+
+/// A recogniser on disk, which was looked through.
+#[derive(Debug)]
+pub(super) struct Model {
+    pub(super) kind: Kind,
+    /// What its files say of themselves.
+    pub(super) onnx: BTreeMap<Role, Onnx>,
+    pub(super) paths: BTreeMap<Role, PathBuf>,
+    pub(super) tokens_path: PathBuf,
+    pub(super) tokens: Tokens,
+    /// The vocabulary for [`Kind::takes_hints`], where there's one.
+    pub(super) bpe_vocab: Option<PathBuf>,
+    /// What its files take on disk, in bytes.
+    pub(super) bytes: u64,
+}
+
+impl Model {
+    /// Looks through `files`; `kind` where an option says what they are.
+    ///
+    /// # Errors
+    /// With the file and what is wrong with it.
+    pub(super) fn of(files: &Files, kind: Option<&str>) -> Result<Self, LoadFailed> {
+        let kind = match kind {
+            Some(name) => Kind::named(name)?,
+            None => guess(files)?,
+        };
+        let traits = kind.traits();
+        let mut model = Self {
+            kind,
+            onnx: BTreeMap::new(),
+            paths: BTreeMap::new(),
+            tokens_path: PathBuf::new(),
+            tokens: Tokens::default(),
+            bpe_vocab: files.beside("bpe_vocab", "bpe.vocab")?,
+            bytes: 0,
+        };
+        for role in traits.roles {
+            let path = files.get(*role)?;
+            model.bytes += path.metadata().map(|data| data.len()).unwrap_or(0);
+            model.onnx.insert(*role, read(path)?);
+            model.paths.insert(*role, path.to_path_buf());
+        }
+        model.require(traits)?;
+        let Some(tokens) = files.beside("tokens", "tokens.txt")? else {
+            let reason = format!(
+                "{:?} has no tokens.txt, which says what the model's numbers are written as",
+                files.model
+            );
+            return Err(LoadFailed::new(code::MISSING, reason).about("tokens.txt"));
+        };
+        model.tokens = Tokens::read(&tokens)?;
+        model.tokens_path = tokens;
+        model.require_tokens()?;
+        Ok(model)
+    }
+
+    /// The file that says most.
+    pub(super) fn main(&self) -> &Onnx {
+        let main = [Role::Model, Role::Encoder];
+        main.iter()
+            .find_map(|role| self.onnx.get(role))
+            .expect("every kind has one of the two")
+    }
+
+    pub(super) fn path(&self, role: Role) -> Option<String> {
+        self.paths.get(&role).map(|path| path.to_string_lossy().into_owned())
+    }
+
+    fn name_of(&self, role: Role) -> String {
+        self.paths.get(&role).map(|path| file_name(path)).unwrap_or_default()
+    }
+
+    /// The metadata, inputs and outputs that the kind has.
+    fn require(&self, traits: &Traits) -> Result<(), LoadFailed> {
+        let wrong = |role: Role, problem: String| {
+            let name = self.name_of(role);
+            let reason = format!("{name} is no {} of a {}: {problem}", role.name(), traits.name);
+            LoadFailed::new(code::INVALID, reason).about(name)
+        };
+        for (role, keys) in traits.needs {
+            let Some(onnx) = self.onnx.get(role) else { continue };
+            if let Some(key) = keys.iter().find(|key| onnx.text(key).is_empty()) {
+                return Err(wrong(*role, format!("its metadata has no {key:?}")));
+            }
+        }
+        for (role, inputs, outputs) in traits.shapes {
+            let Some(onnx) = self.onnx.get(role) else { continue };
+            let (has_inputs, has_outputs) = (onnx.inputs.len(), onnx.outputs.len());
+            if has_inputs < *inputs || has_outputs < *outputs {
+                let problem =
+                    format!("it has {has_inputs} inputs and {has_outputs} outputs, not {inputs} and {outputs} or more");
+                return Err(wrong(*role, problem));
+            }
+        }
+        // The library asks a NeMo decoder by the number of its outputs what it is.
+        let decoder = self
+            .onnx
+            .get(&Role::Decoder)
+            .filter(|_| self.kind == Kind::StreamingTransducer);
+        if let Some(outputs) = decoder.map(|onnx| onnx.outputs.len()).filter(|outputs| *outputs != 1) {
+            return Err(wrong(Role::Decoder, format!("it has {outputs} outputs, not one")));
+        }
+        if matches!(self.kind, Kind::StreamingTransducer | Kind::StreamingCtc) {
+            self.require_states()
+                .map_err(|problem| wrong(traits.roles[0], problem))?;
+        }
+        Ok(())
+    }
+
+    /// A streaming zipformer's lists of layers: one number for each stack, and six states for each layer beside the two of the whole.
+    fn require_states(&self) -> Result<(), String> {
+        let main = self.main();
+        let second = matches!(main.text("model_type"), "zipformer2" | "zipformer2_ctc");
+        if !second {
+            return Ok(());
+        }
+        const LISTS: [&str; 7] = [
+            "num_encoder_layers",
+            "encoder_dims",
+            "query_head_dims",
+            "value_head_dims",
+            "num_heads",
+            "cnn_module_kernels",
+            "left_context_len",
+        ];
+        let mut stacks = None;
+        let mut layers = 0;
+        for key in LISTS {
+            let numbers: Option<Vec<usize>> = main
+                .text(key)
+                .split(',')
+                .map(|number| number.trim().parse().ok())
+                .collect();
+            let numbers = numbers.ok_or_else(|| format!("the metadata's {key:?} is no list of numbers"))?;
+            if key == LISTS[0] {
+                layers = numbers.iter().fold(0_usize, |sum, number| sum.saturating_add(*number));
+            }
+            if *stacks.get_or_insert(numbers.len()) != numbers.len() {
+                return Err(format!("the metadata's {key:?} has another length than {:?}", LISTS[0]));
+            }
+        }
+        let wanted = layers.saturating_mul(6).saturating_add(3);
+        if main.inputs.len() < wanted {
+            return Err(format!(
+                "its metadata speaks of {layers} layers, which need {wanted} inputs, and it has {}",
+                main.inputs.len()
+            ));
+        }
+        Ok(())
+    }
+
+    /// That the table of tokens goes with the model: with one of another model the library gives wrong words or ends the process.
+    fn require_tokens(&self) -> Result<(), LoadFailed> {
+        let name = file_name(&self.tokens_path);
+        let wrong = |problem: String| LoadFailed::new(code::INVALID, format!("{name} {problem}")).about(name.clone());
+        let is_nemo = self.main().text("model_type").starts_with("EncDec");
+        let size = [Role::Decoder, Role::Encoder, Role::Model]
+            .into_iter()
+            .find_map(|role| self.onnx.get(&role)?.number("vocab_size"));
+        if let Some(size) = size {
+            // NeMo doesn't count the blank, which its table has.
+            let wanted = size.saturating_add(u64::from(is_nemo));
+            if (self.tokens.len() as u64) < wanted {
+                return Err(wrong(format!(
+                    "has {} tokens and the model {wanted}: it belongs to another model",
+                    self.tokens.len()
+                )));
+            }
+        }
+        let has_no_blank = [
+            Kind::SenseVoice,
+            Kind::Moonshine,
+            Kind::Whisper,
+            Kind::Paraformer,
+            Kind::StreamingParaformer,
+        ];
+        if !has_no_blank.contains(&self.kind) && !self.tokens.has_blank() {
+            return Err(wrong("has no blank (<blk>), which this kind of model needs".into()));
+        }
+        Ok(())
+    }
+}
+
+fn read(path: &Path) -> Result<Onnx, LoadFailed> {
+    Onnx::read(path).map_err(|problem| {
+        let name = file_name(path);
+        LoadFailed::new(code::INVALID, format!("{name} {problem}")).about(name)
+    })
+}
+
+/// The kind of the files, where it can be told.
+fn guess(files: &Files) -> Result<Kind, LoadFailed> {
+    if files.has(Role::UncachedDecoder) && files.has(Role::CachedDecoder) {
+        return Ok(Kind::Moonshine);
+    }
+    let main = if files.has(Role::Encoder) {
+        Role::Encoder
+    } else {
+        Role::Model
+    };
+    let path = files.get(main)?;
+    let name = file_name(path);
+    let onnx = read(path)?;
+    if let Some(kind) = Kind::of(files, &onnx) {
+        return Ok(kind);
+    }
+    let others: Vec<&str> = Role::ALL
+        .into_iter()
+        .filter(|role| files.has(*role))
+        .map(Role::name)
+        .collect();
+    let what = match onnx.text("model_type") {
+        "" => "its metadata has no \"model_type\"".to_owned(),
+        other => format!("its metadata calls it {other:?}"),
+    };
+    let reason = format!(
+        "{name} is no recogniser that this worker knows: {what}, and there is {} in {:?}; the option \"kind\" says what it is",
+        others.join(", "),
+        files.model
+    );
+    Err(LoadFailed::new(code::UNSUPPORTED, reason).about(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_row() {
+        for traits in &TRAITS {
+            assert_eq!(traits.kind.name(), traits.name);
+            assert_eq!(Kind::named(traits.name), Ok(traits.kind));
+            assert!(traits.roles.contains(&Role::Model) || traits.roles.contains(&Role::Encoder));
+        }
+        assert!(
+            Kind::named("vosk")
+                .expect_err("unknown")
+                .reason
+                .contains("streaming_transducer")
+        );
+    }
+}
