@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(espeak.phonemes("\n\n").expect("an answer"), "");
         // What it takes for several clauses comes on several lines.
         let long = espeak.phonemes(&"one, two. ".repeat(30)).expect("an answer");
-        assert_eq!(long.matches("wˈʌn").count(), 30);
+        assert_eq!(long.matches("tˈuː").count(), 30);
         assert_eq!(espeak.phonemes(END).expect("an answer"), "");
         assert_eq!(espeak.phonemes("Hello there").expect("an answer"), hello);
         let missing = Espeak::start("zz-no-such", None).expect_err("no such voice");

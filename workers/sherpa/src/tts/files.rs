@@ -9,6 +9,7 @@ use repartee_worker_shell::Models;
 use repartee_worker_shell::protocol::{Load, LoadFailed, code};
 
 use super::name_of;
+use crate::onnx::Onnx;
 
 /// The longest table of tokens that is read, in bytes. Those of Chinese models have some 100 KB.
 const LONGEST_TABLE: u64 = 8 * 1024 * 1024;
@@ -19,6 +20,14 @@ const MOST_FILES: usize = 1000;
 /// A failure about a file.
 pub(crate) fn refuse(code: &str, file: &Path, reason: impl Into<String>) -> LoadFailed {
     LoadFailed::new(code, reason).about(name_of(file))
+}
+
+/// What an ONNX file says of itself.
+///
+/// # Errors
+/// When it can't be read, is cut off, or is something else.
+pub(crate) fn onnx(path: &Path) -> Result<Onnx, LoadFailed> {
+    Onnx::read(path).map_err(|problem| refuse(code::INVALID, path, format!("{} {problem}", name_of(path))))
 }
 
 /// The files in a folder, by name.

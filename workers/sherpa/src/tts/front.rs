@@ -30,7 +30,7 @@ pub(crate) enum Dialect {
 }
 
 /// Kokoro's sign for what espeak-ng writes, longer ones first. After misaki's table for its fall-back to espeak-ng.
-const KOKORO: [(&str, &str); 20] = [
+const KOKORO: [(&str, &str); 19] = [
     ("dʒ", "ʤ"),
     ("tʃ", "ʧ"),
     ("eɪ", "A"),
@@ -39,7 +39,6 @@ const KOKORO: [(&str, &str); 20] = [
     ("oʊ", "O"),
     ("əʊ", "Q"),
     ("ɔɪ", "Y"),
-    ("əl", "ᵊl"),
     ("ʲo", "jo"),
     ("ʲə", "jə"),
     ("ʲ", ""),

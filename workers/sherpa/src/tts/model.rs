@@ -115,13 +115,13 @@ pub(crate) fn find(request: &Load, root: &Models) -> Result<Model, LoadFailed> {
     let path = root.resolve(&request.model)?;
     let file = if path.is_dir() { in_folder(&path)? } else { path.clone() };
     let folder = file.parent().map(Path::to_path_buf).unwrap_or_default();
-    let onnx = Onnx::read(&file)?;
+    let onnx = super::files::onnx(&file)?;
     let json = match super::files::named(request, root, "config")? {
         Some(json) => Some(json),
         None => piper::json_of(&file),
     };
     let names = [name_of(&file), name_of(&folder)];
-    let synthetic = onnx.metadata.contains_key("synthetic") || names.iter().any(|name| name.contains("synthetic"));
+    let synthetic = onnx.is_synthetic() || names.iter().any(|name| name.contains("synthetic"));
     let mut model = read(&file, &onnx, json.as_deref())?;
     model.folder = folder;
     model.synthetic = synthetic;
@@ -193,7 +193,7 @@ fn read(file: &Path, onnx: &Onnx, json: Option<&Path>) -> Result<Model, LoadFail
             _ => None,
         };
         if raw && let Some(config) = config {
-            facts.require_inputs(3..=5)?;
+            facts.require_inputs(3)?;
             return Ok(raw_piper(file, config));
         }
         return facts.model(facts.vits(comment)?, config);
@@ -272,12 +272,15 @@ impl Facts<'_> {
         self.number(key)?.ok_or_else(missing)
     }
 
-    fn require_inputs(&self, count: std::ops::RangeInclusive<usize>) -> Result<(), LoadFailed> {
-        if count.contains(&self.onnx.inputs.len()) {
+    /// That there are as many inputs as the library gives. There may be more: old files name their weights as inputs.
+    fn require_inputs(&self, least: usize) -> Result<(), LoadFailed> {
+        if self.onnx.inputs.len() >= least {
             return Ok(());
         }
         let inputs = self.onnx.inputs.join(", ");
-        Err(self.wrong(format!("takes the inputs {inputs}, which aren't those of such a voice")))
+        Err(self.wrong(format!(
+            "takes only the inputs {inputs}, which aren't those of such a voice"
+        )))
     }
 
     fn vits(&self, comment: &str) -> Result<Kind, LoadFailed> {
@@ -303,14 +306,14 @@ impl Facts<'_> {
         if is_melo && self.number("version")?.unwrap_or_default() < 2 {
             return Err(self.wrong("is a MeloTTS model of before version 2".into()));
         }
-        self.require_inputs(3..=8)?;
+        self.require_inputs(3)?;
         Ok(kind)
     }
 
     fn matcha(&self) -> Result<Kind, LoadFailed> {
         self.required("use_eos_bos")?;
         self.required("pad_id")?;
-        self.require_inputs(3..=5)?;
+        self.require_inputs(3)?;
         let is_chinese = self
             .get("language")
             .is_some_and(|language| language.eq_ignore_ascii_case("chinese"))
@@ -332,7 +335,7 @@ impl Facts<'_> {
     }
 
     fn style(&self) -> Result<Kind, LoadFailed> {
-        self.require_inputs(3..=3)?;
+        self.require_inputs(3)?;
         let sizes = self.dimensions()?;
         let is_kitten = self.get("model_type") == Some("kitten-tts");
         match sizes.as_slice() {

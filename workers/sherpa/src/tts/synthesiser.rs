@@ -1,5 +1,8 @@
 //! A loaded model that speaks.
 
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
 use repartee_worker_shell::Failure;
 use repartee_worker_shell::protocol::code;
 use rustix::fd::OwnedFd;
@@ -73,26 +76,37 @@ impl Synthesiser {
             sid: i32::try_from(voice.speaker).unwrap_or_default(),
             ..GenerationConfig::default()
         };
+        let whole = ["min_words_in_sentence", "max_words_in_sentence"];
+        config.extra = Some(whole.map(|name| (name.to_owned(), WHOLE.into())).into());
+        let heard = Rc::new(RefCell::new(heard));
+        let has_called = Rc::new(Cell::new(false));
+        let (ears, calls) = (Rc::clone(&heard), Rc::clone(&has_called));
+        let callback = move |samples: &[f32], progress: f32| {
+            calls.set(true);
+            (ears.borrow_mut())(samples, progress)
+        };
         let phonemes = match &voice.front {
             Front::Espeak(name) => Some(self.phonemizer.espeak(name, text)?),
             Front::Letters => Some(self.phonemizer.letters(text)),
             Front::Text => None,
         };
-        match phonemes {
+        let audio = match phonemes {
             // An empty list would have the library read the text.
-            Some(phonemes) if phonemes.is_empty() => {}
+            Some(phonemes) if phonemes.is_empty() => None,
             Some(phonemes) => {
                 config.phoneme_codepoints = Some(phonemes);
-                self.library.generate_with_config("", &config, Some(heard));
+                self.library.generate_with_config("", &config, Some(callback))
             }
             None => {
-                let whole = ["min_words_in_sentence", "max_words_in_sentence"];
-                config.extra = Some(whole.map(|name| (name.to_owned(), WHOLE.into())).into());
                 let _hush = Hush::begin();
-                // A null character would end the process.
+                // The crate panics over a null character.
                 self.library
-                    .generate_with_config(&text.replace('\0', " "), &config, Some(heard));
+                    .generate_with_config(&text.replace('\0', " "), &config, Some(callback))
             }
+        };
+        // Kitten never calls back.
+        if let Some(audio) = audio.filter(|_| !has_called.get()) {
+            (heard.borrow_mut())(audio.samples(), 1.0);
         }
         Ok(())
     }
