@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Fetches what the sherpa worker is linked with: the shared libraries in the Python wheel of sherpa-onnx, into
-# $REPARTEE_HOME/sherpa. Quick when they are there.
+# $REPARTEE_HOME/sherpa; and installs espeak-ng, which makes the phonemes of most voices. Quick when they are there.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . scripts/packages.sh
 MAKE_GOAL=${MAKE_GOAL:-worker-sherpa}
+# A program of its own that the worker runs, not a library that it is linked with.
+ensure_packages espeak-ng
 
 home=${REPARTEE_HOME:-$PWD/.repartee}
 wheels=workers/sherpa/wheels.txt
