@@ -24,9 +24,8 @@ impl Worker for Sherpa {
         hello
     }
 
-    fn models(&self, _root: &Models) -> Vec<KnownModel> {
-        // It has none of its own: models are named by their path.
-        Vec::new()
+    fn models(&self, root: &Models) -> Vec<KnownModel> {
+        stt::known(root)
     }
 
     fn load(&mut self, request: &Load, root: &Models) -> Result<Loaded, LoadFailed> {

@@ -11,10 +11,13 @@ mod utterance;
 mod words;
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use repartee_worker_shell::protocol::{Load, LoadFailed, ModelInfo, code};
-use repartee_worker_shell::{Batch, Loaded, Models, Options, Service, require_memory, threads};
+use repartee_worker_shell::protocol::{Job, Load, LoadFailed, ModelInfo, code};
+use repartee_worker_shell::{Batch, KnownModel, Loaded, Models, Options, Service, require_memory, threads};
 
 use self::config::Settings;
 use self::files::{Files, Precision};
@@ -117,6 +120,65 @@ pub(crate) fn load(request: &Load, root: &Models) -> Result<Loaded, LoadFailed> 
         (Box::new(offline), began.elapsed())
     };
     Ok(Loaded::on_cpu(info, warmup, CREDIT, Service::Batch(batch)))
+}
+
+/// How deep below the models root, and how many folders, are looked through for models.
+const DEPTH: usize = 4;
+const MOST_FOLDERS: usize = 1000;
+
+/// The recognisers below the models root, and what is wrong with those that look like one.
+pub(crate) fn known(root: &Models) -> Vec<KnownModel> {
+    let Ok(top) = root.resolve(".") else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    let mut folders = vec![(PathBuf::new(), 0)];
+    let mut looked_at = 0;
+    while let Some((relative, depth)) = folders.pop() {
+        looked_at += 1;
+        if looked_at > MOST_FOLDERS {
+            break;
+        }
+        let mut has_onnx = false;
+        for entry in fs::read_dir(top.join(&relative)).into_iter().flatten().flatten() {
+            let path = relative.join(entry.file_name());
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                if depth < DEPTH {
+                    folders.push((path, depth + 1));
+                }
+            } else {
+                has_onnx |= path.extension().is_some_and(|extension| extension == "onnx");
+            }
+        }
+        if has_onnx && let Some(id) = relative.to_str().filter(|id| !id.is_empty()) {
+            found.extend(look_at(id, root));
+        }
+    }
+    found.sort_by(|one, other| one.id.cmp(&other.id));
+    found
+}
+
+/// `None` where the folder holds something else, such as a voice.
+fn look_at(id: &str, root: &Models) -> Option<KnownModel> {
+    let request = Load {
+        job: Job::Stt,
+        model: id.to_owned(),
+        files: BTreeMap::new(),
+        options: BTreeMap::new(),
+        threads: 0,
+        device: None,
+    };
+    let files = Files::find(&request, root, Precision::Int8).ok()?;
+    let (description, problem) = match Model::of(&files, None) {
+        Ok(model) => (format!("a {}", model.kind.name()), None),
+        Err(failed) if failed.code == code::UNSUPPORTED => return None,
+        Err(failed) => ("a recogniser".to_owned(), Some(failed.reason)),
+    };
+    Some(KnownModel {
+        id: id.to_owned(),
+        description,
+        problem,
+    })
 }
 
 fn settings(request: &Load, options: Options<'_>, model: &Model) -> Result<Settings, LoadFailed> {

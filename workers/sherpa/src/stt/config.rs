@@ -11,6 +11,7 @@ use sherpa_onnx::{
 use super::files::Role;
 use super::hints::Unit;
 use super::model::{Kind, Model};
+use crate::library;
 
 /// How many hypotheses beam search follows: the library's own default.
 const BEAM: i32 = 4;
@@ -96,7 +97,8 @@ pub(super) fn online(model: &Model, settings: &Settings) -> Result<OnlineRecogni
             };
         }
     }
-    OnlineRecognizer::create(&config).ok_or_else(|| refused(model))
+    let create = || OnlineRecognizer::create(&config);
+    create().ok_or_else(|| refused(model, &library::words_of(create)))
 }
 
 /// A recogniser that takes a whole utterance.
@@ -164,13 +166,12 @@ pub(super) fn offline(model: &Model, settings: &Settings) -> Result<OfflineRecog
             files.model_type = Some(if is_nemo { "nemo_transducer" } else { "transducer" }.into());
         }
     }
-    OfflineRecognizer::create(&config).ok_or_else(|| refused(model))
+    let create = || OfflineRecognizer::create(&config);
+    create().ok_or_else(|| refused(model, &library::words_of(create)))
 }
 
-fn refused(model: &Model) -> LoadFailed {
-    let reason = format!(
-        "sherpa-onnx makes no recogniser of these files as a {}; what it says about it is in the worker's last lines",
-        model.kind.name()
-    );
+fn refused(model: &Model, words: &str) -> LoadFailed {
+    let kind = model.kind.name();
+    let reason = format!("sherpa-onnx makes no recogniser of these files as a {kind}: {words}");
     LoadFailed::new(code::INVALID, reason)
 }

@@ -4,6 +4,7 @@
 //! another kind. So the kind is read from the files: from which there are, and from what the main one says of itself.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use repartee_worker_shell::protocol::{LoadFailed, code};
@@ -45,9 +46,15 @@ pub(super) struct Traits {
     roles: &'static [Role],
     /// What the metadata of which file has to say: the library ends the process where it doesn't.
     needs: &'static [(Role, &'static [&'static str])],
-    /// How many inputs and outputs the graphs have at least.
-    shapes: &'static [(Role, usize, usize)],
+    /// How many inputs the graphs have, and how many outputs at least.
+    shapes: &'static [Shape],
 }
+
+/// How many inputs, and how many outputs at least.
+type Shape = (Role, RangeInclusive<usize>, usize);
+
+/// Inputs of which there may be any number: the states of layers.
+const ANY: usize = usize::MAX;
 
 const TRANSDUCER: &[Role] = &[Role::Encoder, Role::Decoder, Role::Joiner];
 const PAIR: &[Role] = &[Role::Encoder, Role::Decoder];
@@ -74,9 +81,22 @@ const NEMO_CACHES: [&str; 10] = [
 /// The two parts of icefall's transducers beside the encoder.
 const ICEFALL_DECODER: (Role, &[&str]) = (Role::Decoder, &["vocab_size", "context_size"]);
 const ICEFALL_JOINER: (Role, &[&str]) = (Role::Joiner, &["joiner_dim"]);
-const TRANSDUCER_SHAPES: &[(Role, usize, usize)] =
-    &[(Role::Encoder, 2, 2), (Role::Decoder, 1, 1), (Role::Joiner, 2, 1)];
-const NEMO_SHAPES: &[(Role, usize, usize)] = &[(Role::Encoder, 2, 2), (Role::Decoder, 4, 4), (Role::Joiner, 2, 1)];
+const STREAMING_SHAPES: &[Shape] = &[
+    (Role::Encoder, 3..=ANY, 2),
+    (Role::Decoder, 1..=1, 1),
+    (Role::Joiner, 2..=2, 1),
+];
+const TRANSDUCER_SHAPES: &[Shape] = &[
+    (Role::Encoder, 2..=2, 2),
+    (Role::Decoder, 1..=1, 1),
+    (Role::Joiner, 2..=2, 1),
+];
+/// Some of NeMo's encoders are told a language beside the audio.
+const NEMO_SHAPES: &[Shape] = &[
+    (Role::Encoder, 2..=3, 2),
+    (Role::Decoder, 4..=4, 4),
+    (Role::Joiner, 2..=2, 1),
+];
 
 static TRAITS: [Traits; 14] = [
     Traits {
@@ -88,7 +108,7 @@ static TRAITS: [Traits; 14] = [
             ICEFALL_DECODER,
             ICEFALL_JOINER,
         ],
-        shapes: TRANSDUCER_SHAPES,
+        shapes: STREAMING_SHAPES,
     },
     Traits {
         kind: Kind::StreamingNemoTransducer,
@@ -98,21 +118,25 @@ static TRAITS: [Traits; 14] = [
             (Role::Encoder, &NEMO_CACHES),
             (Role::Encoder, &["pred_rnn_layers", "pred_hidden"]),
         ],
-        shapes: &[(Role::Encoder, 5, 5), (Role::Decoder, 4, 4), (Role::Joiner, 2, 1)],
+        shapes: &[
+            (Role::Encoder, 5..=6, 5),
+            (Role::Decoder, 4..=4, 4),
+            (Role::Joiner, 2..=2, 1),
+        ],
     },
     Traits {
         kind: Kind::StreamingCtc,
         name: "streaming_ctc",
         roles: SINGLE,
         needs: &[(Role::Model, &["T", "decode_chunk_len"])],
-        shapes: &[(Role::Model, 2, 2)],
+        shapes: &[(Role::Model, 3..=ANY, 2)],
     },
     Traits {
         kind: Kind::StreamingNemoCtc,
         name: "streaming_nemo_ctc",
         roles: SINGLE,
         needs: &[(Role::Model, &NEMO_CACHES)],
-        shapes: &[(Role::Model, 5, 5)],
+        shapes: &[(Role::Model, 5..=6, 5)],
     },
     Traits {
         kind: Kind::StreamingParaformer,
@@ -131,14 +155,14 @@ static TRAITS: [Traits; 14] = [
                 "inv_stddev",
             ],
         )],
-        shapes: &[(Role::Encoder, 2, 3), (Role::Decoder, 5, 3)],
+        shapes: &[(Role::Encoder, 2..=2, 3), (Role::Decoder, 5..=ANY, 3)],
     },
     Traits {
         kind: Kind::TOne,
         name: "t_one",
         roles: SINGLE,
         needs: &[(Role::Model, &["frame_length_ms", "state_dim", "sample_rate"])],
-        shapes: &[(Role::Model, 2, 2)],
+        shapes: &[(Role::Model, 2..=2, 2)],
     },
     Traits {
         kind: Kind::SenseVoice,
@@ -163,7 +187,7 @@ static TRAITS: [Traits; 14] = [
                 "inv_stddev",
             ],
         )],
-        shapes: &[(Role::Model, 4, 1)],
+        shapes: &[(Role::Model, 4..=4, 1)],
     },
     Traits {
         kind: Kind::Moonshine,
@@ -171,10 +195,10 @@ static TRAITS: [Traits; 14] = [
         roles: FOUR,
         needs: &[],
         shapes: &[
-            (Role::Preprocessor, 1, 1),
-            (Role::Encoder, 2, 1),
-            (Role::UncachedDecoder, 3, 2),
-            (Role::CachedDecoder, 3, 2),
+            (Role::Preprocessor, 1..=1, 1),
+            (Role::Encoder, 2..=2, 1),
+            (Role::UncachedDecoder, 3..=3, 2),
+            (Role::CachedDecoder, 4..=ANY, 2),
         ],
     },
     Traits {
@@ -192,7 +216,7 @@ static TRAITS: [Traits; 14] = [
         name: "nemo_ctc",
         roles: SINGLE,
         needs: &[(Role::Model, &["vocab_size", "subsampling_factor"])],
-        shapes: &[(Role::Model, 2, 1)],
+        shapes: &[(Role::Model, 2..=2, 1)],
     },
     Traits {
         kind: Kind::Transducer,
@@ -206,7 +230,7 @@ static TRAITS: [Traits; 14] = [
         name: "ctc",
         roles: SINGLE,
         needs: &[],
-        shapes: &[(Role::Model, 2, 1)],
+        shapes: &[(Role::Model, 2..=2, 1)],
     },
     Traits {
         kind: Kind::Paraformer,
@@ -222,7 +246,7 @@ static TRAITS: [Traits; 14] = [
                 "inv_stddev",
             ],
         )],
-        shapes: &[(Role::Model, 2, 2)],
+        shapes: &[(Role::Model, 2..=2, 2)],
     },
     Traits {
         kind: Kind::Whisper,
@@ -241,7 +265,7 @@ static TRAITS: [Traits; 14] = [
                 "eot",
             ],
         )],
-        shapes: &[(Role::Encoder, 1, 2), (Role::Decoder, 3, 3)],
+        shapes: &[(Role::Encoder, 1..=1, 2), (Role::Decoder, 6..=6, 3)],
     },
 ];
 
@@ -401,9 +425,14 @@ impl Model {
         for (role, inputs, outputs) in traits.shapes {
             let Some(onnx) = self.onnx.get(role) else { continue };
             let (has_inputs, has_outputs) = (onnx.inputs.len(), onnx.outputs.len());
-            if has_inputs < *inputs || has_outputs < *outputs {
+            if !inputs.contains(&has_inputs) || has_outputs < *outputs {
+                let wanted = match (inputs.start(), inputs.end()) {
+                    (least, &ANY) => format!("{least} or more"),
+                    (least, most) if least == most => least.to_string(),
+                    (least, most) => format!("{least} to {most}"),
+                };
                 let problem =
-                    format!("it has {has_inputs} inputs and {has_outputs} outputs, not {inputs} and {outputs} or more");
+                    format!("it has {has_inputs} inputs and {has_outputs} outputs, not {wanted} and {outputs} or more");
                 return Err(wrong(*role, problem));
             }
         }
@@ -496,6 +525,9 @@ impl Model {
     }
 }
 
+/// What is in the names of models that speak.
+const VOICES: [&str; 5] = ["vits", "kokoro", "kitten", "matcha", "tts"];
+
 fn read(path: &Path) -> Result<Onnx, LoadFailed> {
     Onnx::read(path).map_err(|problem| {
         let name = file_name(path);
@@ -519,20 +551,25 @@ fn guess(files: &Files) -> Result<Kind, LoadFailed> {
     if let Some(kind) = Kind::of(files, &onnx) {
         return Ok(kind);
     }
-    let others: Vec<&str> = Role::ALL
-        .into_iter()
-        .filter(|role| files.has(*role))
-        .map(Role::name)
-        .collect();
-    let what = match onnx.text("model_type") {
+    let model_type = onnx.text("model_type");
+    let what = match model_type {
         "" => "its metadata has no \"model_type\"".to_owned(),
         other => format!("its metadata calls it {other:?}"),
     };
-    let reason = format!(
-        "{name} is no recogniser that this worker knows: {what}, and there is {} in {:?}; the option \"kind\" says what it is",
-        others.join(", "),
-        files.model
-    );
+    let remedy = if VOICES.iter().any(|voice| model_type.contains(voice)) {
+        "it is a voice, to be loaded for tts".to_owned()
+    } else {
+        let parts: Vec<&str> = Role::ALL
+            .into_iter()
+            .filter(|role| files.has(*role))
+            .map(Role::name)
+            .collect();
+        format!(
+            "with it is {}; where it is one nevertheless, the option \"kind\" says which",
+            parts.join(", ")
+        )
+    };
+    let reason = format!("{name} is no recogniser that this worker knows: {what}; {remedy}");
     Err(LoadFailed::new(code::UNSUPPORTED, reason).about(name))
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use repartee_worker_shell::protocol::{FinalText, Mark, StreamId, SttParams, Usage};
 use repartee_worker_shell::{Agreement, Batch, Failure, Input, Step, Stream};
-use sherpa_onnx::{OnlineRecognizer, OnlineStream, RecognizerResult};
+use sherpa_onnx::{LinearResampler, OnlineRecognizer, OnlineStream, RecognizerResult};
 
 use super::model::{Kind, Model};
 use super::utterance::{self, Plan, milliseconds, params};
@@ -14,17 +14,17 @@ use super::words::{RATE, Timed, settled_chars};
 /// How much of a stream's audio is taken at a time: a second, so that one that is replayed doesn't keep the others waiting.
 const FEED: usize = RATE as usize;
 
-/// Partials don't follow on one another faster than this, also when an utterance is replayed faster than real time.
-const BETWEEN_PARTIALS: Duration = Duration::from_millis(80);
-
 /// How many successive hypotheses have to agree on a word, where they may change: a second or so, at the usual two or three a second.
 const AGREEING: usize = 3;
+
+/// How many frames one output covers, as sherpa-onnx 2.0.1 reckons times for every streaming CTC; NeMo's cover eight.
+const LIBRARY_FACTOR: u16 = 4;
 
 /// The samples of one frame of features: 10 ms.
 const FRAME: u64 = RATE as u64 / 100;
 
 /// How the library cuts audio into chunks, in frames of 10 ms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Chunks {
     /// How many frames a chunk has, with those that it only looks ahead to.
     size: u64,
@@ -34,6 +34,10 @@ pub(super) struct Chunks {
     lead: u64,
     /// How long after its sound a token may come.
     delay: u64,
+    /// The rate at which the model hears, in Hz.
+    rate: u32,
+    /// How many frames one of the model's outputs covers, where the library takes it for another number.
+    stretch: f32,
 }
 
 impl Chunks {
@@ -41,7 +45,8 @@ impl Chunks {
         /// Wherever metadata is nonsense, and the library takes it nevertheless.
         const MOST: u64 = 1000;
         let main = model.main();
-        let number = |key: &str| main.number(key).unwrap_or(0).clamp(1, MOST);
+        let number_up_to = |key: &str, most: u64| main.number(key).unwrap_or(0).clamp(1, most);
+        let number = |key: &str| number_up_to(key, MOST);
         let (size, shift, lead, delay) = match model.kind {
             // FunASR's fixed chunks: 600 ms.
             Kind::StreamingParaformer => (61, 60, 0, 20),
@@ -59,6 +64,17 @@ impl Chunks {
             shift,
             lead,
             delay,
+            rate: if model.kind == Kind::TOne {
+                u32::try_from(number_up_to("sample_rate", RATE.into())).unwrap_or(RATE)
+            } else {
+                RATE
+            },
+            stretch: if model.kind == Kind::StreamingNemoCtc {
+                f32::from(u16::try_from(number("subsampling_factor")).unwrap_or(LIBRARY_FACTOR))
+                    / f32::from(LIBRARY_FACTOR)
+            } else {
+                1.0
+            },
         }
     }
 
@@ -73,6 +89,32 @@ impl Chunks {
     }
 }
 
+/// A stream of the library with what it needs to hear 16 kHz.
+struct Ear {
+    stream: OnlineStream,
+    rate: i32,
+    /// For models of another rate. The library resamples too, and writes two lines to its log for each stream.
+    resampler: Option<LinearResampler>,
+}
+
+impl Ear {
+    fn hear(&self, samples: &[f32]) {
+        match &self.resampler {
+            None => self.stream.accept_waveform(self.rate, samples),
+            Some(resampler) => self
+                .stream
+                .accept_waveform(self.rate, &resampler.resample(samples, false)),
+        }
+    }
+
+    fn finish(&self) {
+        if let Some(resampler) = &self.resampler {
+            self.stream.accept_waveform(self.rate, &resampler.resample(&[], true));
+        }
+        self.stream.input_finished();
+    }
+}
+
 /// All utterances that are being heard.
 pub(super) struct Online {
     // Streams go before what they came from.
@@ -83,13 +125,12 @@ pub(super) struct Online {
 }
 
 struct Session {
-    stream: OnlineStream,
+    ear: Ear,
     samples: u64,
     finished: bool,
     wants_partials: bool,
     wants_words: bool,
     partial: (String, u32),
-    told: Option<Instant>,
     agreement: Agreement,
     compute: Duration,
 }
@@ -107,17 +148,13 @@ impl Online {
     /// Hears a second of noise.
     pub(super) fn warm_up(&self) {
         let session = self.session(&SttParams::default());
-        session
-            .stream
-            .accept_waveform(RATE as i32, &utterance::noise(RATE as usize));
-        session
-            .stream
-            .accept_waveform(RATE as i32, &vec![0.0; self.chunks.tail(u64::from(RATE))]);
-        session.stream.input_finished();
-        while self.recognizer.is_ready(&session.stream) {
-            self.recognizer.decode_multiple_streams(&[&session.stream]);
+        session.ear.hear(&utterance::noise(RATE as usize));
+        session.ear.hear(&vec![0.0; self.chunks.tail(u64::from(RATE))]);
+        session.ear.finish();
+        while self.recognizer.is_ready(&session.ear.stream) {
+            self.recognizer.decode_multiple_streams(&[&session.ear.stream]);
         }
-        drop(self.recognizer.get_result(&session.stream));
+        drop(self.recognizer.get_result(&session.ear.stream));
     }
 
     fn session(&self, params: &SttParams) -> Session {
@@ -127,17 +164,25 @@ impl Online {
             None => self.recognizer.create_stream(),
         };
         let lead = self.chunks.lead * FRAME;
-        if lead > 0 {
-            stream.accept_waveform(RATE as i32, &vec![0.0; usize::try_from(lead).unwrap_or(0)]);
-        }
-        Session {
+        let resampler = if self.chunks.rate == RATE {
+            None
+        } else {
+            LinearResampler::create(RATE as i32, self.chunks.rate.cast_signed())
+        };
+        let rate = resampler.as_ref().map_or(RATE, |_| self.chunks.rate);
+        let ear = Ear {
             stream,
+            rate: rate.cast_signed(),
+            resampler,
+        };
+        ear.hear(&vec![0.0; usize::try_from(lead).unwrap_or(0)]);
+        Session {
+            ear,
             samples: 0,
             finished: false,
             wants_partials: params.partials,
             wants_words: params.words,
             partial: (String::new(), 0),
-            told: None,
             agreement: Agreement::of(AGREEING),
             compute: Duration::ZERO,
         }
@@ -166,7 +211,7 @@ impl Online {
                     fed += samples.len();
                     session.samples += samples.len() as u64;
                     self.plan.require_length(session.samples)?;
-                    session.stream.accept_waveform(RATE as i32, &samples);
+                    session.ear.hear(&samples);
                 }
                 Some(Input::Finish) => {
                     session.finished = true;
@@ -175,8 +220,8 @@ impl Online {
                     } else {
                         self.chunks.tail(session.samples)
                     };
-                    session.stream.accept_waveform(RATE as i32, &vec![0.0; tail]);
-                    session.stream.input_finished();
+                    session.ear.hear(&vec![0.0; tail]);
+                    session.ear.finish();
                 }
             }
         }
@@ -186,7 +231,7 @@ impl Online {
 
     /// Makes one step with all streams that have audio enough, and tells which those were.
     fn decode(&mut self) -> Vec<StreamId> {
-        let is_ready = |session: &Session| session.samples > 0 && self.recognizer.is_ready(&session.stream);
+        let is_ready = |session: &Session| session.samples > 0 && self.recognizer.is_ready(&session.ear.stream);
         let ready: Vec<StreamId> = self
             .sessions
             .iter()
@@ -200,7 +245,7 @@ impl Online {
         let streams: Vec<&OnlineStream> = ready
             .iter()
             .filter_map(|id| self.sessions.get(id))
-            .map(|session| &session.stream)
+            .map(|session| &session.ear.stream)
             .collect();
         self.recognizer.decode_multiple_streams(&streams);
         let each = began.elapsed() / u32::try_from(ready.len()).unwrap_or(u32::MAX);
@@ -216,12 +261,10 @@ impl Online {
         let Some(session) = self.sessions.get_mut(&stream.id()) else {
             return;
         };
-        let is_due = session.told.is_none_or(|told| told.elapsed() >= BETWEEN_PARTIALS);
-        // Where words may change, each hypothesis counts.
-        if !session.wants_partials || (!is_due && self.plan.grows) {
+        if !session.wants_partials {
             return;
         }
-        let Some(result) = self.recognizer.get_result(&session.stream) else {
+        let Some(result) = self.recognizer.get_result(&session.ear.stream) else {
             return;
         };
         let text = self.plan.case.write(&result.text);
@@ -230,10 +273,9 @@ impl Online {
         } else {
             session.agreement.stable_chars(&text)
         };
-        if is_due && (session.partial.0 != text || session.partial.1 != settled) {
+        if session.partial.0 != text || session.partial.1 != settled {
             stream.out().partial(&text, settled, milliseconds(session.samples));
             session.partial = (text, settled);
-            session.told = Some(Instant::now());
         }
     }
 
@@ -244,7 +286,7 @@ impl Online {
         let result = if session.samples == 0 {
             None
         } else {
-            self.recognizer.get_result(&session.stream)
+            self.recognizer.get_result(&session.ear.stream)
         };
         let text = result
             .as_ref()
@@ -280,7 +322,7 @@ impl Online {
             .zip(starts)
             .map(|(text, start)| Timed {
                 text,
-                start: start - lead,
+                start: start * self.chunks.stretch - lead,
                 duration: None,
             })
             .collect();
@@ -304,7 +346,7 @@ impl Batch for Online {
             let Some(session) = self.sessions.get(&stream.id()) else {
                 continue;
             };
-            if session.samples > 0 && self.recognizer.is_ready(&session.stream) {
+            if session.samples > 0 && self.recognizer.is_ready(&session.ear.stream) {
                 next = Step::Again;
             } else if session.finished {
                 self.tell_final(stream);
@@ -329,6 +371,8 @@ mod tests {
             shift: 32,
             lead: 0,
             delay: 20,
+            rate: RATE,
+            stretch: 1.0,
         };
         for samples in [1, 160, 5_000, 16_000, 16_001, 123_456] {
             let frames = (samples + chunks.tail(samples) as u64) / FRAME;

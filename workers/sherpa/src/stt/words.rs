@@ -5,7 +5,7 @@ use repartee_worker_shell::protocol::Mark;
 /// The rate at which audio comes, in Hz. The library resamples for models of another.
 pub(super) const RATE: u32 = 16_000;
 
-/// How long a token lasts of which only the beginning is known, in samples: 120 ms, some three frames of the usual models.
+/// How long a token lasts at least, in samples: 120 ms, some three frames of the usual models. Of most only the beginning is known.
 const TOKEN: u64 = RATE as u64 * 12 / 100;
 
 /// How words are written.
@@ -61,7 +61,7 @@ pub(super) fn marks(text: &str, case: Case, tokens: &[Timed<'_>], samples: u64) 
         begins |= piece.starts_with(' ');
         let written = case.write(&piece);
         let start = in_samples(token.start).min(samples);
-        let end = start + token.duration.map_or(TOKEN, in_samples);
+        let end = start + token.duration.map_or(0, in_samples).max(TOKEN);
         let alone = written.chars().next().is_some_and(stands_alone);
         match words.last_mut() {
             _ if written.is_empty() => {}
