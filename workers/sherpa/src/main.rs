@@ -25,7 +25,9 @@ impl Worker for Sherpa {
     }
 
     fn models(&self, root: &Models) -> Vec<KnownModel> {
-        stt::known(root)
+        let mut models = stt::known(root);
+        models.extend(tts::known(root));
+        models
     }
 
     fn load(&mut self, request: &Load, root: &Models) -> Result<Loaded, LoadFailed> {

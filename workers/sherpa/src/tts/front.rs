@@ -218,7 +218,10 @@ mod tests {
 
     #[test]
     fn phonemes_keep_the_punctuation_of_the_text() {
-        assert!(espeak::is_there(), "espeak-ng is missing: workers/sherpa/setup.sh installs it");
+        assert!(
+            espeak::is_there(),
+            "espeak-ng is missing: workers/sherpa/setup.sh installs it"
+        );
         let alphabet = "həloʊðɛɹæɡʤOjɪˈ,.!? ";
         let mut known = phonemizer(alphabet, Dialect::Espeak, 300);
         let parts = known.espeak("en-us", "Hello, there! — ?").expect("phonemes");

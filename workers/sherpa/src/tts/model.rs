@@ -99,6 +99,8 @@ pub(crate) struct Model {
     pub(crate) espeak: Option<String>,
     /// How many numbers its table of styles has.
     pub(crate) styles: u64,
+    /// What its table of tokens has to have; the library throws over one that is missing.
+    pub(crate) needs: Vec<char>,
     /// What its JSON says, where it's Piper's.
     pub(crate) piper: Option<piper::Config>,
     /// Whether it lacks what the library needs of it, so that a copy has to be made by the JSON.
@@ -227,6 +229,7 @@ fn raw_piper(file: &Path, config: piper::Config) -> Model {
             piper::Alphabet::Letters => None,
         },
         styles: 0,
+        needs: piper::MARKS.to_vec(),
         piper: Some(config),
         is_raw: true,
         synthetic: false,
@@ -348,6 +351,31 @@ impl Facts<'_> {
         }
     }
 
+    fn needs(&self, kind: Kind) -> Vec<char> {
+        let comment = self.get("comment").unwrap_or_default();
+        match kind {
+            Kind::VitsPhonemes if comment.contains("coqui") => vec![','],
+            Kind::VitsPhonemes if comment.contains("Inflect") => vec!['_'],
+            Kind::VitsPhonemes => piper::MARKS.to_vec(),
+            // Words are parted by a space, and every mark that is named is looked up.
+            Kind::VitsLexicon if !comment.contains("melo") && self.is_spaced() => {
+                let marks = self.get("punctuation").unwrap_or_default().split(' ');
+                let marks = marks.filter(|mark| mark.chars().count() == 1).flat_map(str::chars);
+                marks.chain([' ']).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether the library parts its texts at spaces.
+    fn is_spaced(&self) -> bool {
+        let is_set = |key: &str| self.get(key).is_some_and(|value| value != "0");
+        let is_chinese = self
+            .get("language")
+            .is_some_and(|language| language.eq_ignore_ascii_case("chinese"));
+        !is_chinese && !is_set("jieba") && !is_set("has_g2pw")
+    }
+
     fn model(&self, kind: Kind, piper: Option<piper::Config>) -> Result<Model, LoadFailed> {
         for key in NUMBERS {
             self.number(key)?;
@@ -395,6 +423,7 @@ impl Facts<'_> {
             language: self.get("language").map(str::to_owned),
             espeak: espeak.or(by_default.then_some("en-us")).map(str::to_owned),
             styles,
+            needs: self.needs(kind),
             piper,
             is_raw: false,
             synthetic: false,

@@ -21,7 +21,7 @@ const RATES: std::ops::RangeInclusive<u64> = 8000..=48_000;
 const SPEAKERS: std::ops::RangeInclusive<u64> = 1..=10_000;
 
 /// The marks of pad, begin and end; the library adds them and needs them in the table.
-const MARKS: [char; 3] = ['_', '^', '$'];
+pub(crate) const MARKS: [char; 3] = ['_', '^', '$'];
 
 /// What a voice's JSON says.
 #[derive(Clone, Debug, PartialEq)]
