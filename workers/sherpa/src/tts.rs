@@ -7,6 +7,7 @@
 //! ([`speech`]).
 
 mod cache;
+mod dialect;
 mod espeak;
 mod files;
 mod front;
@@ -31,8 +32,9 @@ use repartee_worker_shell::protocol::{Load, LoadFailed, ModelInfo, code};
 use repartee_worker_shell::{Loaded, Models, Service, require_memory, threads};
 use sherpa_onnx::OfflineTts;
 
+use self::dialect::Dialect;
 use self::files::refuse;
-use self::front::{Dialect, Front, Phonemizer};
+use self::front::{Front, Phonemizer};
 use self::fronts::Fronts;
 pub(crate) use self::known::known;
 use self::model::{Kind, Model};
@@ -91,7 +93,11 @@ pub(crate) fn load(request: &Load, root: &Models) -> Result<Loaded, LoadFailed> 
     }
     let (dialect, longest) = match model.kind {
         Kind::Kokoro { version, lengths } => {
-            let dialect = if version >= 2 { Dialect::Kokoro } else { Dialect::Espeak };
+            let dialect = if version >= 2 {
+                Dialect::Kokoro
+            } else {
+                Dialect::EarlyKokoro
+            };
             // Pad on both sides, and one less than there are styles.
             (dialect, (lengths as usize).saturating_sub(3))
         }

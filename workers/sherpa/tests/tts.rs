@@ -647,6 +647,18 @@ fn each_broken_file_is_named_with_what_is_wrong_and_the_worker_lives() {
     );
     let failed = broken("synthetic-piper-raw", "en_US-synthetic-low.onnx.json", &half);
     assert!(failed.reason.contains("isn't valid JSON"), "{failed:?}");
+    // What only onnxruntime can see is told in its words.
+    let misnamed = |bytes: Vec<u8>| {
+        let mut bytes = bytes;
+        let at = bytes.windows(6).position(|name| name == b"Gather").expect("it gathers");
+        bytes[at..at + 6].copy_from_slice(b"Gathex");
+        bytes
+    };
+    let failed = broken("synthetic-kokoro", "model.onnx", &misnamed);
+    assert!(
+        failed.reason.contains("model.onnx") && failed.reason.contains("Gathex"),
+        "{failed:?}"
+    );
     // A recogniser isn't a voice.
     let failed = refused(&voices(), "synthetic-sense-voice", &[]);
     assert!(

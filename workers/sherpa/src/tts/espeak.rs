@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use super::dialect::TIE;
+
 /// The variable that names the program where it isn't in the search path.
 pub(crate) const PROGRAM_VARIABLE: &str = "REPARTEE_ESPEAK_NG";
 
@@ -58,11 +60,11 @@ pub(crate) fn is_voice(name: &str) -> bool {
 
 impl Espeak {
     /// Starts the program for a voice, such as `en-us`, with its own data or those in the folder `data` (the one that is called
-    /// `espeak-ng-data`, or the one that holds it).
+    /// `espeak-ng-data`, or the one that holds it). `tied`: letters that are one sound are to be tied by [`TIE`].
     ///
     /// # Errors
     /// With the cause and the remedy.
-    pub(crate) fn start(voice: &str, data: Option<&Path>) -> Result<Self, String> {
+    pub(crate) fn start(voice: &str, data: Option<&Path>, tied: bool) -> Result<Self, String> {
         if !is_voice(voice) {
             return Err(format!("{voice:?} is no name of a voice of espeak-ng"));
         }
@@ -74,6 +76,9 @@ impl Espeak {
         let mut command = Command::new(program());
         // No sound; IPA; input in UTF-8.
         command.args(["-q", "--ipa", "-b", "1", "-v", voice]);
+        if tied {
+            command.arg(format!("--tie={TIE}"));
+        }
         if let Some(data) = data {
             let mut path = std::ffi::OsString::from("--path=");
             path.push(data);
@@ -214,7 +219,7 @@ mod tests {
     #[test]
     fn phrases_become_phonemes_and_each_answer_is_that_phrases() {
         assert!(is_there(), "espeak-ng is missing: workers/sherpa/setup.sh installs it");
-        let mut espeak = Espeak::start("en-us", None).expect("espeak-ng is there");
+        let mut espeak = Espeak::start("en-us", None, false).expect("espeak-ng is there");
         let hello = espeak.phonemes("Hello there").expect("an answer");
         assert_eq!(hello, "həlˈoʊ ðˈɛɹ");
         assert_eq!(espeak.phonemes("").expect("an answer"), "");
@@ -224,7 +229,7 @@ mod tests {
         assert_eq!(long.matches("tˈuː").count(), 30);
         assert_eq!(espeak.phonemes(END).expect("an answer"), "");
         assert_eq!(espeak.phonemes("Hello there").expect("an answer"), hello);
-        let missing = Espeak::start("zz-no-such", None).expect_err("no such voice");
+        let missing = Espeak::start("zz-no-such", None, false).expect_err("no such voice");
         assert!(missing.contains("zz-no-such"), "{missing}");
     }
 }

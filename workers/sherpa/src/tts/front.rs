@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use repartee_worker_shell::Failure;
 use repartee_worker_shell::protocol::code;
 
+use super::dialect::Dialect;
 use super::espeak::Espeak;
 use super::text::phrases;
 
@@ -19,38 +20,6 @@ pub(crate) enum Front {
     /// As it is: the library looks its words up in the model's lexicon.
     Text,
 }
-
-/// Which phonemes a model was trained on where they aren't quite espeak-ng's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Dialect {
-    /// espeak-ng's.
-    Espeak,
-    /// Those of Kokoro 1.0 and later, whose own phonemizer (misaki) writes diphthongs and affricates with one sign each.
-    Kokoro,
-}
-
-/// Kokoro's sign for what espeak-ng writes, longer ones first. After misaki's table for its fall-back to espeak-ng.
-const KOKORO: [(&str, &str); 19] = [
-    ("dʒ", "ʤ"),
-    ("tʃ", "ʧ"),
-    ("eɪ", "A"),
-    ("aɪ", "I"),
-    ("aʊ", "W"),
-    ("oʊ", "O"),
-    ("əʊ", "Q"),
-    ("ɔɪ", "Y"),
-    ("ʲo", "jo"),
-    ("ʲə", "jə"),
-    ("ʲ", ""),
-    ("ɚ", "əɹ"),
-    ("ɜː", "ɜ"),
-    ("oː", "ɔ"),
-    ("ɐ", "ə"),
-    ("r", "ɹ"),
-    ("x", "k"),
-    ("ç", "k"),
-    ("ɬ", "l"),
-];
 
 /// What espeak-ng or a letter of a text may write as one character, and voices know as two.
 const DECOMPOSED: [(char, [char; 2]); 10] = [
@@ -98,7 +67,7 @@ impl Phonemizer {
     /// With the cause and the remedy.
     pub(crate) fn prepare(&mut self, voice: &str) -> Result<(), String> {
         if !self.running.contains_key(voice) {
-            let espeak = Espeak::start(voice, self.data.as_deref())?;
+            let espeak = Espeak::start(voice, self.data.as_deref(), self.dialect.is_tied())?;
             self.running.insert(voice.to_owned(), espeak);
         }
         Ok(())
@@ -122,12 +91,7 @@ impl Phonemizer {
             whole.push_str(phonemes);
             whole.extend(phrase.end);
         }
-        if self.dialect == Dialect::Kokoro {
-            for (from, to) in KOKORO {
-                whole = whole.replace(from, to);
-            }
-        }
-        Ok(self.tokens_of(&whole))
+        Ok(self.tokens_of(&self.dialect.of(voice, whole)))
     }
 
     /// The letters of a piece.
