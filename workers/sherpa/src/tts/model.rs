@@ -99,8 +99,10 @@ pub(crate) struct Model {
     pub(crate) espeak: Option<String>,
     /// How many numbers its table of styles has.
     pub(crate) styles: u64,
-    /// What its table of tokens has to have; the library throws over one that is missing.
+    /// What its table of tokens has to have for phonemes; the library throws over one that is missing.
     pub(crate) needs: Vec<char>,
+    /// What it has to have for a lexicon of the older form.
+    pub(crate) lexicon_needs: Vec<char>,
     /// What its JSON says, where it's Piper's.
     pub(crate) piper: Option<piper::Config>,
     /// Whether it lacks what the library needs of it, so that a copy has to be made by the JSON.
@@ -230,6 +232,7 @@ fn raw_piper(file: &Path, config: piper::Config) -> Model {
         },
         styles: 0,
         needs: piper::MARKS.to_vec(),
+        lexicon_needs: vec![' '],
         piper: Some(config),
         is_raw: true,
         synthetic: false,
@@ -357,14 +360,19 @@ impl Facts<'_> {
             Kind::VitsPhonemes if comment.contains("coqui") => vec![','],
             Kind::VitsPhonemes if comment.contains("Inflect") => vec!['_'],
             Kind::VitsPhonemes => piper::MARKS.to_vec(),
-            // Words are parted by a space, and every mark that is named is looked up.
-            Kind::VitsLexicon if !comment.contains("melo") && self.is_spaced() => {
-                let marks = self.get("punctuation").unwrap_or_default().split(' ');
-                let marks = marks.filter(|mark| mark.chars().count() == 1).flat_map(str::chars);
-                marks.chain([' ']).collect()
-            }
+            Kind::VitsLexicon => self.lexicon_needs(),
             _ => Vec::new(),
         }
+    }
+
+    /// Words are parted by a space, and every mark that is named is looked up.
+    fn lexicon_needs(&self) -> Vec<char> {
+        if self.get("comment").is_some_and(|comment| comment.contains("melo")) || !self.is_spaced() {
+            return Vec::new();
+        }
+        let marks = self.get("punctuation").unwrap_or_default().split(' ');
+        let marks = marks.filter(|mark| mark.chars().count() == 1).flat_map(str::chars);
+        marks.chain([' ']).collect()
     }
 
     /// Whether the library parts its texts at spaces.
@@ -424,6 +432,7 @@ impl Facts<'_> {
             espeak: espeak.or(by_default.then_some("en-us")).map(str::to_owned),
             styles,
             needs: self.needs(kind),
+            lexicon_needs: self.lexicon_needs(),
             piper,
             is_raw: false,
             synthetic: false,

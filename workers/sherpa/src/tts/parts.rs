@@ -106,7 +106,7 @@ impl Parts {
         let by_old_lexicon = self.lexicon.is_some() && self.is_old_lexicon;
         let (table, needs): (_, &[char]) = match model.kind {
             Kind::VitsLetters => (Table::Characters, &[]),
-            Kind::VitsPhonemes if by_old_lexicon => (Table::Words, &[]),
+            Kind::VitsPhonemes if by_old_lexicon => (Table::Words, &model.lexicon_needs),
             Kind::VitsPhonemes => (Table::Characters, &model.needs),
             _ => (Table::Words, &model.needs),
         };

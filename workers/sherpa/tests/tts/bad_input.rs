@@ -163,6 +163,31 @@ fn each_broken_file_is_named_with_what_is_wrong_and_the_worker_lives() {
 }
 
 #[test]
+fn a_lexicon_of_the_older_form_is_in_nobodys_way() {
+    let (root, path) = copied("synthetic-piper");
+    let lexicon = path.join("lexicon.txt");
+    let text = fs::read_to_string(&lexicon).expect("the lexicon");
+    fs::write(&lexicon, text.replace(" || ", " ")).expect("an older one");
+    // With such a lexicon the library takes no phonemes, so it isn't given it when espeak-ng makes them.
+    for frontend in ["espeak", "lexicon"] {
+        let mut client = client(root.path());
+        let ready = client.load(Job::Tts, "synthetic-piper", &[("frontend", json!(frontend))]);
+        ready.expect("a link").expect(frontend);
+        assert!(!speak(&mut client, params(), &[SENTENCE]).pcm.is_empty(), "{frontend}");
+    }
+    let tokens = path.join("tokens.txt");
+    let text = fs::read_to_string(&tokens).expect("the tokens");
+    let without: String = text
+        .lines()
+        .filter(|line| !line.starts_with(' '))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    fs::write(&tokens, without).expect("tokens without a space");
+    let failed = refused(root.path(), "synthetic-piper", &[("frontend", json!("lexicon"))]);
+    assert!(failed.reason.contains("tokens.txt has no token ' '"), "{failed:?}");
+}
+
+#[test]
 fn options_have_bounds() {
     let cases = [
         ("speed", json!(3.0), "0.5"),
