@@ -220,13 +220,26 @@ fn settings(request: &Load, options: Options<'_>, model: &Model) -> Result<Setti
     #[expect(clippy::cast_possible_truncation, reason = "a score of a few digits")]
     let hotwords_score = options.number("hotwords_score", 0.0..=100.0)?.unwrap_or(HOTWORDS_SCORE) as f32;
     Ok(Settings {
-        threads: i32::try_from(threads(request.threads)).unwrap_or(1),
+        threads: i32::try_from(inference_threads(request.threads, model.kind)).unwrap_or(1),
         beam,
         unit,
         hotwords_score,
         language: base(language),
         itn: options.flag("itn")?.unwrap_or(true),
     })
+}
+
+/// As many threads as the load asks for; where it leaves that to us, no more than help: a step of a streaming model is small, and
+/// onnxruntime's threads spin while they wait for one another.
+fn inference_threads(asked: u32, kind: Kind) -> u32 {
+    const STREAMING: u32 = 2;
+    const WHOLE: u32 = 4;
+    let most = if kind.is_streaming() { STREAMING } else { WHOLE };
+    if asked == 0 {
+        threads(0).min(most)
+    } else {
+        threads(asked)
+    }
 }
 
 /// What SenseVoice can be told to expect.

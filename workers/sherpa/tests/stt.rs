@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use repartee_worker_shell::protocol::{
     Done, FinalText, Job, Params, Ready, StreamId, SttParams, ToEngine, ToWorker, code,
@@ -380,4 +381,55 @@ fn options_change_what_they_say() {
         ToEngine::Failed(failed) if failed.stream == stream && failed.code == code::UNSUPPORTED));
     let (_client, ready) = loaded("synthetic-sense-voice", &[("partials", json!(false))]);
     assert!(!ready.model.streaming, "it says what it does");
+}
+
+/// The processor time that the worker has taken, in seconds: the 14th and 15th fields of its `stat`, in hundredths.
+fn processor_seconds(client: &Client) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", client.process.id())).expect("a process");
+    let (_, fields) = stat.rsplit_once(") ").expect("a name in brackets");
+    let fields: Vec<&str> = fields.split(' ').collect();
+    let ticks: f64 = fields[11..=12]
+        .iter()
+        .map(|ticks| ticks.parse::<f64>().expect("a number"))
+        .sum();
+    ticks / 100.0
+}
+
+#[test]
+fn sixteen_streams_cost_no_more_each_than_one_alone() {
+    let (mut client, ready) = loaded("synthetic-zipformer-bench", &[("streams", json!(16))]);
+    let (load, warmup, memory) = (ready.load_ms, ready.warmup_ms, ready.memory_bytes >> 20);
+    println!("synthetic-zipformer-bench: load {load} ms, first inference {warmup} ms, {memory} MiB");
+    let audio = melody(6, 9);
+    let seconds = audio.len() as f64 / RATE as f64;
+    let mut costs = Vec::new();
+    for count in [1, 4, 16] {
+        let streams: Vec<StreamId> = (0..count)
+            .map(|_| client.open(Params::Stt(stt())).expect("a link"))
+            .collect();
+        let (began, spent) = (Instant::now(), processor_seconds(&client));
+        for piece in audio.chunks(PACKET) {
+            for stream in &streams {
+                client
+                    .send(&ToWorker::Audio { stream: *stream }, &bytes(piece))
+                    .expect("a link");
+            }
+        }
+        for stream in &streams {
+            client.send(&ToWorker::Finish { stream: *stream }, &[]).expect("a link");
+        }
+        hear(&mut client, &streams);
+        let heard = seconds * f64::from(count);
+        let (took, spent) = (began.elapsed().as_secs_f64(), processor_seconds(&client) - spent);
+        println!(
+            "{count} streams: real-time factor {:.4}, processor time {:.4} of the speech's, {:.0} streams a core",
+            took / heard,
+            spent / heard,
+            heard / spent
+        );
+        costs.push(spent / heard);
+    }
+    // A step for all is one step: what each costs falls, if not by much, since states have to be put together and taken apart. The rest
+    // is for a noisy machine.
+    assert!(costs[2] < costs[0] * 1.3, "{costs:?}");
 }

@@ -22,9 +22,10 @@ const REST: u32 = 3;
 /// How many successive hypotheses have to agree on a word.
 const AGREEING: usize = 3;
 
-/// How much audio is decoded to see whether the model is quick enough for partials, and how long that may take.
-const PROBE: usize = RATE as usize * 4;
+/// How long decoding for a partial may take, since meanwhile nobody else is served: what takes longer has none.
 const QUICK: Duration = Duration::from_millis(300);
+/// How much audio is decoded to see whether the model is quick enough for partials at all.
+const PROBE: usize = RATE as usize * 4;
 
 /// The most utterances that are decoded in one go: the longest of them decides what each of them costs.
 const TOGETHER: usize = 8;
@@ -36,8 +37,12 @@ pub(super) struct Offline {
     kind: Kind,
     plan: Plan,
     partials: bool,
-    /// When the last partials were made, and how long it took.
+    /// How long a partial may take. Whoever asks for partials of a slow model has them however long they take.
+    patience: Duration,
+    /// When the last partial was made, and how long it took.
     rested: Option<(Instant, Duration)>,
+    /// How long a sample took to decode, lately.
+    pace: Duration,
 }
 
 struct Utterance {
@@ -59,19 +64,21 @@ impl Offline {
             kind,
             plan,
             partials: false,
+            patience: QUICK,
             rested: None,
+            pace: Duration::ZERO,
         }
     }
 
-    /// Decodes some noise, twice: the second time shows whether the model is quick enough for partials, unless that is said.
-    ///
-    /// # Errors
-    /// Never: a model that can't decode ends the process.
+    /// Decodes some noise, twice: the second time shows whether the model is quick enough for partials, unless that is said. A model
+    /// that can't decode ends the process.
     pub(super) fn warm_up(&mut self, partials: Option<bool>) {
         self.decode(&[(&utterance::noise(RATE as usize), &SttParams::default())]);
         let began = Instant::now();
         self.decode(&[(&utterance::noise(PROBE), &SttParams::default())]);
         self.partials = partials.unwrap_or(began.elapsed() <= QUICK);
+        self.patience = if partials.is_some() { Duration::MAX } else { QUICK };
+        self.pace = pace(began.elapsed(), PROBE);
     }
 
     /// Whether there are partials.
@@ -208,45 +215,47 @@ impl Offline {
         );
     }
 
-    /// Partials of those that have said enough since the last one, if they're due.
-    fn tell_partials(&mut self, streams: &[Stream]) {
+    /// A partial of the utterance that has the most new audio, if one is due.
+    fn tell_partial(&mut self, streams: &[Stream]) {
         let rests = self.rested.is_some_and(|(ended, took)| ended.elapsed() < took * REST);
         if !self.partials || rests {
             return;
         }
-        let has_more =
-            |utterance: &Utterance| utterance.params.partials && utterance.audio.len() >= utterance.told + PARTIAL;
-        let ids: Vec<StreamId> = self
-            .utterances
-            .iter()
-            .filter(|(_, utterance)| has_more(utterance))
+        let is_due = |utterance: &Utterance| {
+            let samples = u32::try_from(utterance.audio.len()).unwrap_or(u32::MAX);
+            let is_quick = self.pace.saturating_mul(samples) <= self.patience;
+            utterance.params.partials && is_quick && utterance.audio.len() >= utterance.told + PARTIAL
+        };
+        let due = self.utterances.iter().filter(|(_, utterance)| is_due(utterance));
+        let Some(id) = due
+            .max_by_key(|(_, utterance)| utterance.audio.len() - utterance.told)
             .map(|(id, _)| *id)
-            .take(TOGETHER)
-            .collect();
-        if ids.is_empty() {
+        else {
             return;
-        }
+        };
         let began = Instant::now();
-        let results = self.transcribe(&ids);
-        self.rested = Some((Instant::now(), began.elapsed()));
-        for (id, result) in ids.iter().zip(results) {
-            let Some(utterance) = self.utterances.get_mut(id) else {
-                continue;
-            };
-            utterance.told = utterance.audio.len();
-            let (Some(result), Some(stream)) = (result, streams.iter().find(|stream| stream.id() == *id)) else {
-                continue;
-            };
-            let text = self.plan.case.write(&result.text);
-            let stable = utterance.agreement.stable_chars(&text);
-            if utterance.partial.0 != text || utterance.partial.1 != stable {
-                stream
-                    .out()
-                    .partial(&text, stable, milliseconds(utterance.audio.len() as u64));
-                utterance.partial = (text, stable);
-            }
+        let result = self.transcribe(&[id]).pop().flatten();
+        let took = began.elapsed();
+        self.rested = Some((Instant::now(), took));
+        let Some(utterance) = self.utterances.get_mut(&id) else {
+            return;
+        };
+        utterance.told = utterance.audio.len();
+        self.pace = pace(took, utterance.told);
+        let (Some(result), Some(stream)) = (result, streams.iter().find(|stream| stream.id() == id)) else {
+            return;
+        };
+        let text = self.plan.case.write(&result.text);
+        let stable = utterance.agreement.stable_chars(&text);
+        if utterance.partial.0 != text || utterance.partial.1 != stable {
+            stream.out().partial(&text, stable, milliseconds(utterance.told as u64));
+            utterance.partial = (text, stable);
         }
     }
+}
+
+fn pace(took: Duration, samples: usize) -> Duration {
+    took / u32::try_from(samples).unwrap_or(u32::MAX).max(1)
 }
 
 impl Batch for Offline {
@@ -287,7 +296,7 @@ impl Batch for Offline {
         if more {
             return Step::Again;
         }
-        self.tell_partials(streams);
+        self.tell_partial(streams);
         Step::Wait
     }
 }
