@@ -3,6 +3,7 @@
 mod config;
 mod files;
 mod hints;
+mod kind;
 mod model;
 mod offline;
 mod online;
@@ -22,7 +23,8 @@ use repartee_worker_shell::{Batch, KnownModel, Loaded, Models, Options, Service,
 use self::config::Settings;
 use self::files::{Files, Precision};
 use self::hints::Unit;
-use self::model::{Kind, Model};
+use self::kind::Kind;
+use self::model::Model;
 use self::offline::Offline;
 use self::online::{Chunks, Online};
 use self::utterance::{Plan, base};

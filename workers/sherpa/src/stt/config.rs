@@ -10,7 +10,8 @@ use sherpa_onnx::{
 
 use super::files::Role;
 use super::hints::Unit;
-use super::model::{Kind, Model};
+use super::kind::Kind;
+use super::model::Model;
 use crate::library;
 
 /// How many hypotheses beam search follows: the library's own default.

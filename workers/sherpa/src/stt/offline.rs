@@ -8,7 +8,7 @@ use repartee_worker_shell::protocol::{FinalText, StreamId, SttParams, Usage, cod
 use repartee_worker_shell::{Agreement, Batch, Failure, Input, Step, Stream};
 use sherpa_onnx::{OfflineRecognizer, OfflineRecognizerResult, OfflineStream};
 
-use super::model::Kind;
+use super::kind::Kind;
 use super::utterance::{self, Plan, base, milliseconds, params};
 use super::words::{self, RATE, Timed};
 

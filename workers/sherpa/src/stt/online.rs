@@ -7,7 +7,8 @@ use repartee_worker_shell::protocol::{FinalText, Mark, StreamId, SttParams, Usag
 use repartee_worker_shell::{Agreement, Batch, Failure, Input, Step, Stream};
 use sherpa_onnx::{LinearResampler, OnlineRecognizer, OnlineStream, RecognizerResult};
 
-use super::model::{Kind, Model};
+use super::kind::Kind;
+use super::model::Model;
 use super::utterance::{self, Plan, milliseconds, params};
 use super::words::{RATE, Timed, settled_chars};
 
