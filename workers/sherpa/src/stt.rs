@@ -115,7 +115,7 @@ pub(crate) fn load(request: &Load, root: &Models) -> Result<Loaded, LoadFailed> 
         online.warm_up();
         (Box::new(online), began.elapsed())
     } else {
-        let mut offline = Offline::new(config::offline(&model, &settings)?, model.kind, plan);
+        let mut offline = Offline::new(config::offline(&model, &settings)?, plan);
         let began = Instant::now();
         offline.warm_up(partials);
         info.streaming = offline.has_partials();
@@ -279,11 +279,14 @@ fn languages(option: Option<&str>, settings: &Settings, model: &Model) -> Vec<St
     if !listed.is_empty() {
         return listed;
     }
+    // The library is told a language when the model is loaded, and not by stream.
+    if !settings.language.is_empty() {
+        return vec![settings.language.clone()];
+    }
     let known: &[&str] = match model.kind {
         Kind::SenseVoice => &SENSE_VOICE,
         Kind::TOne => &["ru"],
         Kind::Whisper if model.main().text("model_type").ends_with(".en") => &["en"],
-        _ if !settings.language.is_empty() => return vec![settings.language.clone()],
         _ => &[],
     };
     known.iter().map(|tag| (*tag).to_owned()).collect()

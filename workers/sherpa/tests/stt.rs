@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 
 use repartee_worker_shell::protocol::{
     Done, FinalText, Job, Params, Ready, StreamId, SttParams, ToEngine, ToWorker, code,
 };
-use repartee_worker_shell::testing::{Client, synthetic_folder};
+use repartee_worker_shell::testing::{
+    Client, Recording, models_folder, recordings, samples, speech_folder, synthetic_folder, word_errors,
+};
 use serde_json::{Value, json};
 
 const RATE: usize = 16_000;
@@ -379,8 +382,12 @@ fn options_change_what_they_say() {
     let stream = client.open(german).expect("a link");
     assert!(matches!(client.receive().expect("an answer").0,
         ToEngine::Failed(failed) if failed.stream == stream && failed.code == code::UNSUPPORTED));
-    let (_client, ready) = loaded("synthetic-sense-voice", &[("partials", json!(false))]);
+    let (_client, ready) = loaded(
+        "synthetic-sense-voice",
+        &[("partials", json!(false)), ("language", json!("ja"))],
+    );
     assert!(!ready.model.streaming, "it says what it does");
+    assert_eq!(ready.model.languages, ["ja"]);
 }
 
 /// The processor time that the worker has taken, in seconds: the 14th and 15th fields of its `stat`, in hundredths.
@@ -432,4 +439,79 @@ fn sixteen_streams_cost_no_more_each_than_one_alone() {
     // A step for all is one step: what each costs falls, if not by much, since states have to be put together and taken apart. The rest
     // is for a noisy machine.
     assert!(costs[2] < costs[0] * 1.3, "{costs:?}");
+}
+
+/// The recognisers that the worker finds below a folder.
+fn found(models: &Path) -> Vec<String> {
+    let binary = env!("CARGO_BIN_EXE_repartee-worker-sherpa");
+    let probe = Command::new(binary)
+        .arg("--probe")
+        .arg("--models")
+        .arg(models)
+        .output()
+        .expect("an answer");
+    let probe: Value = serde_json::from_slice(&probe.stdout).expect("JSON");
+    let models = probe["models"].as_array().expect("a list");
+    let good = models
+        .iter()
+        .filter(|model| model.get("problem").is_none_or(Value::is_null));
+    good.filter_map(|model| model["id"].as_str().map(str::to_owned))
+        .collect()
+}
+
+#[test]
+fn the_probe_lists_what_it_finds() {
+    let found = found(&models());
+    for model in STREAMING.into_iter().chain(WHOLE) {
+        assert!(found.iter().any(|id| id == model), "{model} is not in {found:?}");
+    }
+}
+
+/// For whoever has real models: `REPARTEE_MODELS` and `REPARTEE_SPEECH` say where they and recordings are.
+#[test]
+fn real_models_hear_real_speech() {
+    let (Some(models), Some(speech)) = (models_folder(), speech_folder()) else {
+        return println!("skipped: no models or no recordings");
+    };
+    let found: Vec<String> = found(&models)
+        .into_iter()
+        .filter(|id| !id.contains("synthetic"))
+        .collect();
+    if found.is_empty() {
+        return println!("skipped: no recogniser of sherpa-onnx below {}", models.display());
+    }
+    let clear = ["cmu-arctic", "librispeech", "librivox-sense"];
+    let recordings: Vec<Recording> = recordings(&speech)
+        .into_iter()
+        .filter(|recording| recording.rate == RATE as u32 && clear.contains(&recording.group.as_str()))
+        .collect();
+    for model in found {
+        let mut client = started(&models);
+        let ready = client
+            .load(Job::Stt, &model, &[])
+            .expect("a link")
+            .unwrap_or_else(|failed| panic!("{}", failed.reason));
+        let (mut errors, mut words, mut partials) = (0, 0, 0);
+        for recording in &recordings {
+            let audio = samples(&recording.path);
+            // What the stream may be sent ahead.
+            if audio.len() * 2 >= ready.stream_credit as usize {
+                continue;
+            }
+            let heard = transcribe(&mut client, &audio, PACKET, stt());
+            let (wrong, all) = word_errors(&recording.reference, &heard.last.text);
+            (errors, words, partials) = (errors + wrong, words + all, partials + heard.partials.len());
+        }
+        println!(
+            "{model}: load {} ms, {} MiB, {errors} of {words} words wrong, {partials} partials",
+            ready.load_ms,
+            ready.memory_bytes >> 20
+        );
+        let is_english =
+            ready.model.languages.is_empty() || ready.model.languages.iter().any(|tag| tag.starts_with("en"));
+        assert!(
+            !is_english || errors * 2 < words,
+            "{model}: {errors} of {words} words are wrong"
+        );
+    }
 }

@@ -8,8 +8,7 @@ use repartee_worker_shell::protocol::{FinalText, StreamId, SttParams, Usage, cod
 use repartee_worker_shell::{Agreement, Batch, Failure, Input, Step, Stream};
 use sherpa_onnx::{OfflineRecognizer, OfflineRecognizerResult, OfflineStream};
 
-use super::kind::Kind;
-use super::utterance::{self, Plan, base, milliseconds, params};
+use super::utterance::{self, Plan, milliseconds, params};
 use super::words::{self, RATE, Timed};
 
 /// The shortest audio that is decoded; shorter ones are lengthened with silence. Some models can't take less than a few frames.
@@ -34,7 +33,6 @@ const TOGETHER: usize = 8;
 pub(super) struct Offline {
     utterances: BTreeMap<StreamId, Utterance>,
     recognizer: OfflineRecognizer,
-    kind: Kind,
     plan: Plan,
     partials: bool,
     /// How long a partial may take. Whoever asks for partials of a slow model has them however long they take.
@@ -57,11 +55,10 @@ struct Utterance {
 }
 
 impl Offline {
-    pub(super) fn new(recognizer: OfflineRecognizer, kind: Kind, plan: Plan) -> Self {
+    pub(super) fn new(recognizer: OfflineRecognizer, plan: Plan) -> Self {
         Self {
             utterances: BTreeMap::new(),
             recognizer,
-            kind,
             plan,
             partials: false,
             patience: QUICK,
@@ -102,11 +99,6 @@ impl Offline {
             Some(hints) => self.recognizer.create_stream_with_hotwords(&hints),
             None => self.recognizer.create_stream(),
         };
-        if self.kind == Kind::SenseVoice
-            && let Some(language) = &params.language
-        {
-            stream.set_option("language", &base(language));
-        }
         if audio.len() < SHORTEST {
             let mut longer = audio.to_vec();
             longer.resize(SHORTEST, 0.0);
