@@ -302,6 +302,54 @@ async fn every_worker_that_is_built_tells_what_it_can_do() {
     assert!(text.contains("fake"), "{text}");
 }
 
+/// What a program defines, as `nm` tells, and which libraries it asks for, as `ldd` tells.
+fn linked(program: &Path) -> (Vec<String>, String) {
+    let told = |tool: &str, arguments: &[&str]| {
+        let output = Command::new(tool)
+            .args(arguments)
+            .arg(program)
+            .output()
+            .expect("binutils and libc's tools come with the compiler");
+        assert!(output.status.success(), "{tool}: {}", said(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let symbols = told("nm", &["--defined-only", "--format=just-symbols"]);
+    let symbols = symbols.lines().map(str::to_owned).collect();
+    (symbols, told("ldd", &[]))
+}
+
+/// whisper.cpp and llama.cpp carry copies of ggml under the same names, of different versions: in one process, one of them would
+/// run on the other's.
+#[test]
+fn the_copies_of_ggml_never_meet_in_one_process() {
+    const GGML: &str = "ggml_graph_compute";
+    const WHISPER: &str = "whisper_full_with_state";
+    const LLAMA: &str = "llama_decode";
+    let engine = PathBuf::from(env!("CARGO_BIN_EXE_repartee"));
+    let mut programs = vec![(engine, [].as_slice())];
+    for (name, wanted) in [
+        ("whisper", [GGML, WHISPER].as_slice()),
+        ("llama", [GGML, LLAMA].as_slice()),
+        ("sherpa", [].as_slice()),
+    ] {
+        if built(name) {
+            let program = find_worker(name, &folders()).expect("it is built");
+            programs.push((program, wanted));
+        }
+    }
+    for (program, wanted) in programs {
+        let (symbols, libraries) = linked(&program);
+        for name in [GGML, WHISPER, LLAMA] {
+            let copies = symbols.iter().filter(|symbol| *symbol == name).count();
+            assert_eq!(copies, usize::from(wanted.contains(&name)), "{name} in {}", program.display());
+        }
+        // Nor does the loader bring one in.
+        for name in ["ggml", "libwhisper", "libllama"] {
+            assert!(!libraries.contains(name), "{}: {libraries}", program.display());
+        }
+    }
+}
+
 #[tokio::test]
 async fn talk_works_with_each_recogniser_chosen_by_flag() {
     let _alone = ALONE.lock().await;
