@@ -36,6 +36,8 @@ fn main() {
         );
     }
     println!("cargo:rustc-link-search=native={}", folder.display());
+    // For the tests.
+    println!("cargo:rustc-env=SHERPA_ONNX_FOLDER={}", folder.display());
     // Beside the binary, where an installation has the set-up's folder (the Dockerfile: /usr/local/bin and
     // /usr/local/lib/repartee), and where the set-up put them here.
     for place in ["$ORIGIN", "$ORIGIN/../lib/repartee/sherpa", &folder.to_string_lossy()] {
