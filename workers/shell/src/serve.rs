@@ -20,6 +20,10 @@ use crate::{Batch, Failure, Input, Lane, Loaded, Models, Service, Step, Worker, 
 /// How much is read from the link at once: two seconds of speech.
 const READ: usize = 64 * 1024;
 
+/// The stack of the thread that holds the model, in bytes: twice what the main thread of a C program has. Libraries read grammars,
+/// templates and regular expressions by recursion. It takes no memory until it's used.
+const MODEL_STACK: usize = 16 * 1024 * 1024;
+
 /// Why a worker can't go on.
 #[derive(Debug, Error)]
 pub enum ServeError {
@@ -50,6 +54,7 @@ pub fn serve<W: Worker>(worker: W, models: Models, link: Link) -> Result<(), Ser
     let loader = Arc::clone(&shared);
     thread::Builder::new()
         .name("model".into())
+        .stack_size(MODEL_STACK)
         .spawn(move || load_and_serve(&loader, worker, &models, &requests))?;
     let ended = read(&shared, &loads);
     shared.stop();

@@ -90,6 +90,8 @@ struct State {
     ended: AtomicBool,
     /// Bytes in the outbox, so that readers need not lock it.
     held_back: AtomicUsize,
+    /// Whether a batch was told that the stream is blocked, so that it has to be woken when it isn't any more.
+    told_blocked: AtomicBool,
     outbox: Mutex<Outbox>,
     samples_in: AtomicUsize,
     /// Wakes the lane that serves the stream.
@@ -128,8 +130,17 @@ impl Outlet {
         self.state.cancelled.load(Ordering::Acquire)
     }
 
-    /// Whether the stream may not send for want of credit. What is sent nevertheless is held back.
+    /// Whether the stream may not send for want of credit. What is sent nevertheless is held back. A [`crate::Batch`] that is told so
+    /// and waits is called again when it isn't so any more.
     pub fn is_blocked(&self) -> bool {
+        let blocked = self.holds_back();
+        if blocked {
+            self.state.told_blocked.store(true, Ordering::Release);
+        }
+        blocked
+    }
+
+    fn holds_back(&self) -> bool {
         self.state.held_back.load(Ordering::Acquire) > HELD_BACK
     }
 
@@ -437,6 +448,7 @@ impl Shared {
             cancelled: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             held_back: AtomicUsize::new(0),
+            told_blocked: AtomicBool::new(false),
             outbox: Mutex::new(outbox),
             samples_in: AtomicUsize::new(0),
             woken: Condvar::new(),
@@ -651,11 +663,16 @@ impl Shared {
             let something = live.iter().any(|stream| {
                 let entry = table.streams.get(&stream.id());
                 let has_input = entry.is_some_and(|entry| !entry.inbox.is_empty());
-                stream.is_cancelled() || (has_input && !stream.out.is_blocked())
+                // A stream that has nothing more to take may still have something to say, and was told to wait with it.
+                let may_go_on = has_input || stream.out.state.told_blocked.load(Ordering::Acquire);
+                stream.is_cancelled() || (may_go_on && !stream.out.holds_back())
             });
             if added || something || (again && !live.is_empty()) {
                 for stream in live.iter_mut() {
                     stream.cancel_seen = stream.is_cancelled();
+                    if !stream.out.holds_back() {
+                        stream.out.state.told_blocked.store(false, Ordering::Release);
+                    }
                 }
                 return true;
             }
