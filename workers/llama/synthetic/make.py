@@ -1,0 +1,268 @@
+"""Makes the synthetic GGUF files for the tests of the llama worker. See README.md beside this file.
+
+Usage: make.py FOLDER
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from gguf import GGUFWriter, LlamaFileType, TokenType
+
+import vocabulary as words
+from vocabulary import Vocabulary
+
+SEED = 20260101
+CONTEXT = 2048
+WIDTH = 128
+HEADS, KEY_HEADS, HEAD_WIDTH = 4, 2, 32
+LAYERS = 2
+HIDDEN = 256
+# So high that the slowest pairs of a head hardly turn over the whole context: the steering heads look at content, not at places.
+ROPE_BASE = 1_000_000.0
+EPSILON = 1e-5
+
+# What each dimension of the residual stream holds.
+CONSTANT = 0
+CLASSES = slice(1, 41)
+# A steering word's mark (how strongly it is looked at), its meaning, and what the heads found in the context.
+MARK_TOOL, MEANS_TOOL, MEANS_OPEN, MARK_STORY, MEANS_STORY, FOUND_TOOL, FOUND_OPEN, FOUND_STORY = range(41, 49)
+NOISE = slice(49, WIDTH)
+NOISES = WIDTH - NOISE.start
+
+# The size of the constant, of a class and of a mark in the residual stream, whose other dimensions have a size of about one.
+LOUD = 6.0
+# What the wish for a tool adds to the logit of a call.
+WISH = 20.0
+
+
+class Grammar:
+    """Which class each token has, and the logit that each class gives to the tokens that should follow it."""
+
+    # The logit of what should come next, of what should never come by itself, of a space between JSON's tokens, and of bytes that
+    # would be control characters or half a letter.
+    NEXT, NEVER, SPACE, HALF = 16.0, -12.0, -20.0, -30.0
+
+    def __init__(self, vocabulary):
+        self.vocabulary = vocabulary
+        self.names = []
+        size = len(vocabulary.tokens)
+        self.of_token = np.full(size, self.number("other"))
+        self.bias = np.full(size, self.NEVER)
+        self.bias[0x80:0x100] = self.HALF
+        self.bias[:0x20] = self.HALF
+        self.bias[0x20] = self.SPACE
+        # Only what the context holds can outweigh this: see `output`.
+        self.bias[vocabulary.id("<tool_call>")] -= WISH
+        self.follows = np.zeros((size, CLASSES.stop - CLASSES.start))
+
+    def number(self, name):
+        if name not in self.names:
+            self.names.append(name)
+        return self.names.index(name)
+
+    def classify(self, name, tokens):
+        for token in tokens:
+            self.of_token[self.vocabulary.id(token)] = self.number(name)
+
+    def after(self, name, *choices):
+        """After a token of the class `name` each of the choices, a list of tokens and the logit they get, may follow."""
+        for tokens, logit in choices:
+            for token in tokens:
+                token = self.vocabulary.id(token)
+                self.follows[token, self.number(name)] = logit - self.bias[token]
+
+
+def language(vocabulary):
+    """The sentences and the JSON that the model speaks."""
+    grammar = Grammar(vocabulary)
+    best = grammar.NEXT
+    end = (["<|im_end|>"], best)
+    first, last = words.SENTENCE[0], len(words.SENTENCE) - 1
+    for number, slot in enumerate(words.SENTENCE):
+        grammar.classify(f"slot {number}", slot)
+        if number < last:
+            grammar.after(f"slot {number}", (words.SENTENCE[number + 1], best))
+    grammar.classify("slot 0", words.AGAIN)
+    # Where no grammar forbids the end, it comes; inside a JSON string the string is closed.
+    close_string = [(['"}'], 2.0), (['"'], 1.5), (['",'], 1.0), (['"]'], 0.5), (['"}}'], 0.0)]
+    grammar.after(f"slot {last}", end, (words.AGAIN, -3.0), (["<tool_call>"], 5.0), *close_string)
+    grammar.after("other", (words.SENTENCE[2], best))
+
+    grammar.classify("start", words.NEWLINE)
+    grammar.after("start", (first, best), (["<tool_call>"], 7.0), (["</tool_call>"], 6.0), (['{"'], 5.0), (words.CLOSING, 3.0))
+    grammar.classify("call", ["<tool_call>"])
+    grammar.after("call", (["\n"], best))
+    grammar.classify("called", ["</tool_call>"])
+    grammar.after("called", end, (["\n"], 4.0))
+
+    grammar.classify("opening", words.OPENING)
+    grammar.after("opening", (words.VALUES, best))
+    grammar.classify("value", words.VALUES)
+    grammar.after("value", end, (['":'], 4.0), (['"}}'], 3.0), (['"}'], 2.5), (['"]'], 2.0), (['"'], 1.5), (['",'], 1.0))
+    grammar.classify("colon", words.KEY_END + words.COLON)
+    grammar.after("colon", ([' "'], 5.0), ([" "], 4.0), (['"'], 3.5), (words.DIGITS, 3.0), (words.LITERALS, 2.0), ([' {"', '{"'], 1.0))
+    grammar.classify("quote", words.QUOTE)
+    # A quote that begins a string is followed by a value; a grammar forbids that after one that ends a string.
+    grammar.after("quote", end, (words.VALUES, 9.0), (words.CLOSING, 4.0), ([":"], 3.0), ([","], 2.0))
+    grammar.classify("next item", words.NEXT_ITEM)
+    grammar.after("next item", ([' "'], 5.0), (['"'], 4.0), (words.DIGITS, 3.0))
+    grammar.classify("closing", words.CLOSING)
+    grammar.after("closing", end, (["</tool_call>"], 6.0), (["}", "]", "}}"], 5.0), ([","], 2.0), (["\n"], -6.0))
+    grammar.classify("done", words.DIGITS + words.LITERALS)
+    grammar.after("done", end, (["}", "]", "}}"], 5.0), ([","], 2.0), (["."], -2.0))
+    assert len(grammar.names) <= CLASSES.stop - CLASSES.start
+    return grammar
+
+
+def embeddings(grammar, random):
+    """The residual stream of each token before the first layer."""
+    vocabulary = grammar.vocabulary
+    table = np.zeros((len(vocabulary.tokens), WIDTH))
+    table[:, CONSTANT] = LOUD
+    table[np.arange(len(table)), CLASSES.start + grammar.of_token] = LOUD
+    table[:, NOISE] = random.standard_normal((len(table), NOISES))
+    # The strongest mark in the context wins: a call begun ends the wish to call, a tool's answer ends the call, "brief" ends a story.
+    for word, mark, wish, begun in ((words.TOOL, 1.0, 1.0, 0.0), ("<tool_call>", 1.3, -1.0, 1.0), ("<tool_response>", 1.6, -1.0, 0.0)):
+        table[vocabulary.id(word), [MARK_TOOL, MEANS_TOOL, MEANS_OPEN]] = mark * LOUD, wish * LOUD, begun * LOUD
+    for word, mark, meaning in ((words.STORY, 1.0, 1.0), (words.BRIEF, 1.5, -1.0)):
+        table[vocabulary.id(word), [MARK_STORY, MEANS_STORY]] = mark * LOUD, meaning * LOUD
+    return table
+
+
+def output(grammar, random):
+    """The logits of each token. They say what follows the class of the token before, and noise from the context chooses among equals."""
+    vocabulary = grammar.vocabulary
+    table = np.zeros((len(vocabulary.tokens), WIDTH))
+    table[:, CONSTANT] = grammar.bias / LOUD
+    table[:, CLASSES] = grammar.follows / LOUD
+    table[:, NOISE] = random.standard_normal((len(table), NOISES)) * NOISE_GAIN
+    # What is found has the size LOUD too. A start's logit for a call is 7 without the wish and 27 with it, against 16 for a sentence;
+    # elsewhere the wish leaves a call unlikely. In a call that has begun, an object is what follows the start.
+    table[vocabulary.id("<tool_call>"), FOUND_TOOL] = WISH / LOUD
+    table[vocabulary.id('{"'), FOUND_OPEN] = 16 / LOUD
+    table[vocabulary.id("<|im_end|>"), FOUND_STORY] = -20 / LOUD
+    for word in words.AGAIN:
+        table[vocabulary.id(word), FOUND_STORY] = 12 / LOUD
+    return table
+
+
+# Makes noise of a standard deviation of about one out of the noise dimensions.
+NOISE_GAIN = 0.1
+
+
+def attention(layer, random):
+    """Queries, keys, values and the way back. The first layer's first two heads look for steering words; the others stir the noise."""
+    query = np.zeros((HEADS, HEAD_WIDTH, WIDTH))
+    key = np.zeros((KEY_HEADS, HEAD_WIDTH, WIDTH))
+    value = np.zeros((KEY_HEADS, HEAD_WIDTH, WIDTH))
+    back = np.zeros((WIDTH, HEADS, HEAD_WIDTH))
+    stirring = range(HEADS)
+    if layer == 0:
+        stirring = range(2, HEADS)
+        # Interleaved pairs of a head turn with the position, the last ones slowest.
+        tool_pair, story_pair = HEAD_WIDTH - 2, HEAD_WIDTH - 4
+        # A mark of LOUD gets a logit of 16 before the softmax, so it outweighs a full context of others.
+        gain = np.sqrt(16 * np.sqrt(HEAD_WIDTH)) / LOUD
+        query[0, tool_pair, CONSTANT] = query[1, story_pair, CONSTANT] = gain
+        key[0, tool_pair, MARK_TOOL] = key[0, story_pair, MARK_STORY] = gain
+        value[0, 0, MEANS_TOOL] = value[0, 1, MEANS_STORY] = value[0, 2, MEANS_OPEN] = 1
+        back[FOUND_TOOL, 0, 0] = back[FOUND_STORY, 1, 1] = back[FOUND_OPEN, 0, 2] = 1
+    for head in stirring:
+        # Sharp enough that a few tokens of the context stand out, so that a reply depends on which they are.
+        query[head, :, NOISE] = random.standard_normal((HEAD_WIDTH, NOISES)) * 0.16
+        back[NOISE, head, :] = random.standard_normal((NOISES, HEAD_WIDTH)) * 0.2
+    for head in {head * KEY_HEADS // HEADS for head in stirring}:
+        key[head, :, NOISE] = random.standard_normal((HEAD_WIDTH, NOISES)) * 0.16
+        value[head, :, NOISE] = random.standard_normal((HEAD_WIDTH, NOISES)) * 0.16
+    return (
+        query.reshape(-1, WIDTH),
+        key.reshape(-1, WIDTH),
+        value.reshape(-1, WIDTH),
+        back.reshape(WIDTH, -1),
+    )
+
+
+def feed_forward(random):
+    """Gate, up and down: they read and write noise alone."""
+    gate, up = np.zeros((2, HIDDEN, WIDTH))
+    down = np.zeros((WIDTH, HIDDEN))
+    gate[:, NOISE], up[:, NOISE] = random.standard_normal((2, HIDDEN, NOISES)) / np.sqrt(NOISES)
+    down[NOISE] = random.standard_normal((NOISES, HIDDEN)) / np.sqrt(HIDDEN)
+    return gate, up, down
+
+
+def describe(writer, name, description):
+    """What every synthetic file says of itself."""
+    writer.add_name(name)
+    writer.add_description(description)
+    writer.add_bool("repartee.synthetic", True)
+    writer.add_file_type(LlamaFileType.MOSTLY_F16)
+
+
+def write(writer):
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def make_chat(path, name):
+    """A chat model of the architecture "llama"."""
+    random = np.random.default_rng(SEED)
+    vocabulary = Vocabulary()
+    grammar = language(vocabulary)
+
+    writer = GGUFWriter(path, "llama")
+    describe(writer, name, "Hand-set and random weights for tests. It was never trained, and proves no accuracy.")
+    writer.add_context_length(CONTEXT)
+    writer.add_embedding_length(WIDTH)
+    writer.add_block_count(LAYERS)
+    writer.add_feed_forward_length(HIDDEN)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(KEY_HEADS)
+    writer.add_rope_dimension_count(HEAD_WIDTH)
+    writer.add_rope_freq_base(ROPE_BASE)
+    writer.add_layer_norm_rms_eps(EPSILON)
+    writer.add_vocab_size(len(vocabulary.tokens))
+
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(vocabulary.tokens)
+    kinds = {token: TokenType.CONTROL if token in words.CONTROL else TokenType.USER_DEFINED for token in words.SPECIAL}
+    writer.add_token_types([kinds.get(token, TokenType.NORMAL) for token in vocabulary.tokens])
+    writer.add_token_merges(vocabulary.merges)
+    writer.add_bos_token_id(vocabulary.id("<|endoftext|>"))
+    writer.add_eos_token_id(vocabulary.id("<|im_end|>"))
+    writer.add_eot_token_id(vocabulary.id("<|im_end|>"))
+    writer.add_pad_token_id(vocabulary.id("<|endoftext|>"))
+    writer.add_add_bos_token(False)
+    writer.add_chat_template(words.TEMPLATE)
+
+    def matrix(name, values):
+        writer.add_tensor(name + ".weight", values.astype(np.float16))
+
+    def ones(name):
+        writer.add_tensor(name + ".weight", np.ones(WIDTH, np.float32))
+
+    matrix("token_embd", embeddings(grammar, random))
+    for layer in range(LAYERS):
+        block = f"blk.{layer}."
+        ones(block + "attn_norm")
+        for part, values in zip(("attn_q", "attn_k", "attn_v", "attn_output"), attention(layer, random), strict=True):
+            matrix(block + part, values)
+        ones(block + "ffn_norm")
+        for part, values in zip(("ffn_gate", "ffn_up", "ffn_down"), feed_forward(random), strict=True):
+            matrix(block + part, values)
+    ones("output_norm")
+    matrix("output", output(grammar, random))
+    write(writer)
+
+
+def main():
+    folder = Path(sys.argv[1])
+    make_chat(folder / "synthetic-chat.gguf", "synthetic chat")
+
+
+if __name__ == "__main__":
+    main()
