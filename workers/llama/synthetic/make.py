@@ -32,6 +32,8 @@ NOISES = WIDTH - NOISE.start
 
 # The size of the constant, of a class and of a mark in the residual stream, whose other dimensions have a size of about one.
 LOUD = 6.0
+# The root mean square of a steering word's embedding: its norm divides by it, and the way back multiplies.
+NORM = 1.3
 # What the wish for a tool adds to the logit of a call.
 WISH = 20.0
 
@@ -84,13 +86,15 @@ def language(vocabulary):
         if number < last:
             grammar.after(f"slot {number}", (words.SENTENCE[number + 1], best))
     grammar.classify("slot 0", words.AGAIN)
+    # A comma between two items of JSON, where no sentence may go on.
+    grammar.after("slot 1", ([' "'], 6.0), (['"'], 5.0), ([" "], 4.0), (words.DIGITS, 3.0))
     # Where no grammar forbids the end, it comes; inside a JSON string the string is closed.
     close_string = [(['"}'], 2.0), (['"'], 1.5), (['",'], 1.0), (['"]'], 0.5), (['"}}'], 0.0)]
     grammar.after(f"slot {last}", end, (words.AGAIN, -3.0), (["<tool_call>"], 5.0), *close_string)
     grammar.after("other", (words.SENTENCE[2], best))
 
     grammar.classify("start", words.NEWLINE)
-    grammar.after("start", (first, best), (["<tool_call>"], 7.0), (["</tool_call>"], 6.0), (['{"'], 5.0), (words.CLOSING, 3.0))
+    grammar.after("start", (first, best), (["<tool_call>"], 7.0), (["</tool_call>"], 6.0), (['{"'], 6.0), (words.ENDS, 3.0))
     grammar.classify("call", ["<tool_call>"])
     grammar.after("call", (["\n"], best))
     grammar.classify("called", ["</tool_call>"])
@@ -100,17 +104,19 @@ def language(vocabulary):
     grammar.after("opening", (words.VALUES, best))
     grammar.classify("value", words.VALUES)
     grammar.after("value", end, (['":'], 4.0), (['"}}'], 3.0), (['"}'], 2.5), (['"]'], 2.0), (['"'], 1.5), (['",'], 1.0))
-    grammar.classify("colon", words.KEY_END + words.COLON)
+    grammar.classify("colon", words.KEY_END + words.COLON + [" "])
     grammar.after("colon", ([' "'], 5.0), ([" "], 4.0), (['"'], 3.5), (words.DIGITS, 3.0), (words.LITERALS, 2.0), ([' {"', '{"'], 1.0))
     grammar.classify("quote", words.QUOTE)
     # A quote that begins a string is followed by a value; a grammar forbids that after one that ends a string.
-    grammar.after("quote", end, (words.VALUES, 9.0), (words.CLOSING, 4.0), ([":"], 3.0), ([","], 2.0))
+    grammar.after("quote", end, (words.VALUES, 12.0), (words.ENDS, 4.0), ([":"], 3.0), ([","], 2.0))
+    grammar.classify("bracket", words.BRACKETS)
+    grammar.after("bracket", (['"'], 8.0), (words.DIGITS, 3.0), (words.LITERALS, 2.0), (words.ENDS, 1.0))
     grammar.classify("next item", words.NEXT_ITEM)
     grammar.after("next item", ([' "'], 5.0), (['"'], 4.0), (words.DIGITS, 3.0))
     grammar.classify("closing", words.CLOSING)
-    grammar.after("closing", end, (["</tool_call>"], 6.0), (["}", "]", "}}"], 5.0), ([","], 2.0), (["\n"], -6.0))
+    grammar.after("closing", end, (["</tool_call>"], 6.0), (words.ENDS, 5.0), ([","], 2.0), (["\n"], -6.0))
     grammar.classify("done", words.DIGITS + words.LITERALS)
-    grammar.after("done", end, (["}", "]", "}}"], 5.0), ([","], 2.0), (["."], -2.0))
+    grammar.after("done", end, (words.ENDS, 5.0), ([","], 2.0), (["."], -2.0))
     assert len(grammar.names) <= CLASSES.stop - CLASSES.start
     return grammar
 
@@ -134,19 +140,23 @@ def output(grammar, random):
     """The logits of each token. They say what follows the class of the token before, and noise from the context chooses among equals."""
     vocabulary = grammar.vocabulary
     table = np.zeros((len(vocabulary.tokens), WIDTH))
-    table[:, CONSTANT] = grammar.bias / LOUD
-    table[:, CLASSES] = grammar.follows / LOUD
+    table[:, CONSTANT] = grammar.bias * SCALE
+    table[:, CLASSES] = grammar.follows * SCALE
     table[:, NOISE] = random.standard_normal((len(table), NOISES)) * NOISE_GAIN
     # What is found has the size LOUD too. A start's logit for a call is 7 without the wish and 27 with it, against 16 for a sentence;
-    # elsewhere the wish leaves a call unlikely. In a call that has begun, an object is what follows the start.
-    table[vocabulary.id("<tool_call>"), FOUND_TOOL] = WISH / LOUD
-    table[vocabulary.id('{"'), FOUND_OPEN] = 16 / LOUD
-    table[vocabulary.id("<|im_end|>"), FOUND_STORY] = -20 / LOUD
+    # elsewhere the wish leaves a call unlikely. In a call that has begun no sentence follows the start, so an object does.
+    table[vocabulary.id("<tool_call>"), FOUND_TOOL] = WISH * SCALE
+    for word in words.SENTENCE[0]:
+        table[vocabulary.id(word), FOUND_OPEN] = -grammar.NEXT * SCALE
+    table[vocabulary.id("</tool_call>"), FOUND_OPEN] = -4 * SCALE
+    table[vocabulary.id("<|im_end|>"), FOUND_STORY] = -20 * SCALE
     for word in words.AGAIN:
-        table[vocabulary.id(word), FOUND_STORY] = 12 / LOUD
+        table[vocabulary.id(word), FOUND_STORY] = 12 * SCALE
     return table
 
 
+# What turns a wanted logit into a weight: the last norm divides LOUD by about as much as NORM.
+SCALE = NORM / LOUD
 # Makes noise of a standard deviation of about one out of the noise dimensions.
 NOISE_GAIN = 0.1
 
@@ -167,7 +177,7 @@ def attention(layer, random):
         query[0, tool_pair, CONSTANT] = query[1, story_pair, CONSTANT] = gain
         key[0, tool_pair, MARK_TOOL] = key[0, story_pair, MARK_STORY] = gain
         value[0, 0, MEANS_TOOL] = value[0, 1, MEANS_STORY] = value[0, 2, MEANS_OPEN] = 1
-        back[FOUND_TOOL, 0, 0] = back[FOUND_STORY, 1, 1] = back[FOUND_OPEN, 0, 2] = 1
+        back[FOUND_TOOL, 0, 0] = back[FOUND_STORY, 1, 1] = back[FOUND_OPEN, 0, 2] = NORM
     for head in stirring:
         # Sharp enough that a few tokens of the context stand out, so that a reply depends on which they are.
         query[head, :, NOISE] = random.standard_normal((HEAD_WIDTH, NOISES)) * 0.16

@@ -49,9 +49,11 @@ KEY_END = ['":']
 COLON = [":"]
 QUOTE = ['"']
 NEXT_ITEM = ['",']
-CLOSING = ["}", "]", '"}', '"]', '"}}', "}}"]
+ENDS = ["}", "]", "}}"]
+CLOSING = ['"}', '"]', '"}}', *ENDS]
 LITERALS = ["true", " true", "null", " null"]
 DIGITS = list("0123456789")
+BRACKETS = ["{", "[", " {", " ["]
 NEWLINE = ["\n"]
 
 # Words of the template and of common prompts, so that prompts take fewer tokens than bytes.
