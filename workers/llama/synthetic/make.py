@@ -27,7 +27,9 @@ CONSTANT = 0
 CLASSES = slice(1, 41)
 # A steering word's mark (how strongly it is looked at), its meaning, and what the heads found in the context.
 MARK_TOOL, MEANS_TOOL, MEANS_OPEN, MARK_STORY, MEANS_STORY, FOUND_TOOL, FOUND_OPEN, FOUND_STORY = range(41, 49)
-NOISE = slice(49, WIDTH)
+# The same of a part of an image: its mark, how red, green and blue it is, and what the head found of each in the context.
+MARK_IMAGE, SHOWN, SEEN = 49, slice(50, 53), slice(53, 56)
+NOISE = slice(56, WIDTH)
 NOISES = WIDTH - NOISE.start
 
 # The size of the constant, of a class and of a mark in the residual stream, whose other dimensions have a size of about one.
@@ -91,6 +93,9 @@ def language(vocabulary):
     # Where no grammar forbids the end, it comes; inside a JSON string the string is closed.
     close_string = [(['"}'], 2.0), (['"'], 1.5), (['",'], 1.0), (['"]'], 0.5), (['"}}'], 0.0)]
     grammar.after(f"slot {last}", end, (words.AGAIN, -3.0), (["<tool_call>"], 5.0), *close_string)
+    # A colour stands among the adjectives of slot 3, and comes only when it has been seen.
+    grammar.classify("slot 3", words.COLOURS)
+    grammar.after("slot 2", (words.COLOURS, 2.0))
     grammar.after("other", (words.SENTENCE[2], best))
 
     grammar.classify("start", words.NEWLINE)
@@ -152,6 +157,8 @@ def output(grammar, random):
     table[vocabulary.id("<|im_end|>"), FOUND_STORY] = -20 * SCALE
     for word in words.AGAIN:
         table[vocabulary.id(word), FOUND_STORY] = 12 * SCALE
+    for word, seen in zip(words.COLOURS, range(SEEN.start, SEEN.stop), strict=True):
+        table[vocabulary.id(word), seen] = 34 * SCALE
     return table
 
 
@@ -162,29 +169,32 @@ NOISE_GAIN = 0.1
 
 
 def attention(layer, random):
-    """Queries, keys, values and the way back. The first layer's first two heads look for steering words; the others stir the noise."""
+    """Queries, keys, values and the way back. Three heads of the first layer look for what steers; the others stir the noise."""
     query = np.zeros((HEADS, HEAD_WIDTH, WIDTH))
     key = np.zeros((KEY_HEADS, HEAD_WIDTH, WIDTH))
     value = np.zeros((KEY_HEADS, HEAD_WIDTH, WIDTH))
     back = np.zeros((WIDTH, HEADS, HEAD_WIDTH))
-    stirring = range(HEADS)
-    if layer == 0:
-        stirring = range(2, HEADS)
-        # Interleaved pairs of a head turn with the position, the last ones slowest.
-        tool_pair, story_pair = HEAD_WIDTH - 2, HEAD_WIDTH - 4
-        # A mark of LOUD gets a logit of 16 before the softmax, so it outweighs a full context of others.
-        gain = np.sqrt(16 * np.sqrt(HEAD_WIDTH)) / LOUD
-        query[0, tool_pair, CONSTANT] = query[1, story_pair, CONSTANT] = gain
-        key[0, tool_pair, MARK_TOOL] = key[0, story_pair, MARK_STORY] = gain
-        value[0, 0, MEANS_TOOL] = value[0, 1, MEANS_STORY] = value[0, 2, MEANS_OPEN] = 1
-        back[FOUND_TOOL, 0, 0] = back[FOUND_STORY, 1, 1] = back[FOUND_OPEN, 0, 2] = NORM
+    # Interleaved pairs of a head turn with the position, the last ones slowest: what steers uses the last two, the noise the others.
+    first_pair, second_pair = HEAD_WIDTH - 2, HEAD_WIDTH - 4
+    noisy, means = slice(0, second_pair), slice(HEAD_WIDTH - 3, HEAD_WIDTH)
+    stirring = [3] if layer == 0 else range(HEADS)
     for head in stirring:
         # Sharp enough that a few tokens of the context stand out, so that a reply depends on which they are.
-        query[head, :, NOISE] = random.standard_normal((HEAD_WIDTH, NOISES)) * 0.16
-        back[NOISE, head, :] = random.standard_normal((NOISES, HEAD_WIDTH)) * 0.2
-    for head in {head * KEY_HEADS // HEADS for head in stirring}:
-        key[head, :, NOISE] = random.standard_normal((HEAD_WIDTH, NOISES)) * 0.16
-        value[head, :, NOISE] = random.standard_normal((HEAD_WIDTH, NOISES)) * 0.16
+        query[head, noisy, NOISE] = random.standard_normal((second_pair, NOISES)) * 0.16
+        back[NOISE, head, noisy] = random.standard_normal((NOISES, second_pair)) * 0.2
+    for head in sorted({head * KEY_HEADS // HEADS for head in stirring}):
+        key[head, noisy, NOISE] = random.standard_normal((second_pair, NOISES)) * 0.16
+        value[head, noisy, NOISE] = random.standard_normal((second_pair, NOISES)) * 0.16
+    if layer == 0:
+        # A mark of LOUD gets a logit of 16 before the softmax, so it outweighs a full context of others.
+        gain = np.sqrt(16 * np.sqrt(HEAD_WIDTH)) / LOUD
+        # Heads 0 and 1 share their keys and values, heads 2 and 3 theirs.
+        query[0, first_pair, CONSTANT] = query[1, second_pair, CONSTANT] = query[2, first_pair, CONSTANT] = gain
+        key[0, first_pair, MARK_TOOL] = key[0, second_pair, MARK_STORY] = key[1, first_pair, MARK_IMAGE] = gain
+        value[0, 0, MEANS_TOOL] = value[0, 1, MEANS_STORY] = value[0, 2, MEANS_OPEN] = 1
+        value[1, means, SHOWN] = np.eye(3)
+        back[FOUND_TOOL, 0, 0] = back[FOUND_STORY, 1, 1] = back[FOUND_OPEN, 0, 2] = NORM
+        back[SEEN, 2, means] = np.eye(3) * NORM
     return (
         query.reshape(-1, WIDTH),
         key.reshape(-1, WIDTH),
@@ -269,9 +279,86 @@ def make_chat(path, name):
     write(writer)
 
 
+# The projector: an image of 56 × 56 points becomes 4 × 4 parts, and each part one embedding.
+IMAGE, PART = 56, 14
+EYE_WIDTH, EYE_HEADS, EYE_LAYERS, EYE_HIDDEN = 32, 2, 2, 64
+# So far from zero that GELU passes a positive number and stops a negative one.
+CLEAR = 6.0
+
+
+def make_projector(path):
+    """A LLaVA projector ("mlp"). It finds how red, green and blue each part of an image is, and turns the rest into noise."""
+    random = np.random.default_rng(SEED + 1)
+    writer = GGUFWriter(path, "clip")
+    describe(writer, "synthetic projector", "Hand-set and random weights for tests. It was never trained, and proves no accuracy.")
+    writer.add_type("mmproj")
+    writer.add_clip_has_vision_encoder(True)
+    writer.add_clip_projector_type("mlp")
+    writer.add_vision_image_size(IMAGE)
+    writer.add_vision_patch_size(PART)
+    writer.add_vision_embedding_length(EYE_WIDTH)
+    writer.add_vision_feed_forward_length(EYE_HIDDEN)
+    writer.add_vision_block_count(EYE_LAYERS)
+    writer.add_vision_head_count(EYE_HEADS)
+    writer.add_vision_projection_dim(WIDTH)
+    writer.add_vision_attention_layernorm_eps(EPSILON)
+    writer.add_vision_use_gelu(True)
+    # A point from 0 to 255 becomes −1 to 1.
+    writer.add_vision_image_mean([0.5] * 3)
+    writer.add_vision_image_std([0.5] * 3)
+
+    def weight(name, *shape, scale):
+        return name + ".weight", random.standard_normal(shape) * scale
+
+    def add(name, values, kind=np.float32):
+        writer.add_tensor(name, values.astype(kind))
+
+    # The first three dimensions are the mean of each colour; nothing else is written there.
+    parts = random.standard_normal((EYE_WIDTH, 3, PART, PART)) / PART
+    parts[:3] = np.eye(3)[:, :, None, None] / PART**2
+    add("v.patch_embd.weight", parts, np.float16)
+    places = random.standard_normal(((IMAGE // PART) ** 2, EYE_WIDTH)) * 0.3
+    places[:, :3] = 0
+    add("v.position_embd.weight", places)
+    for layer in range(EYE_LAYERS):
+        block = f"v.blk.{layer}."
+        for norm in ("ln1", "ln2"):
+            add(block + norm + ".weight", np.ones(EYE_WIDTH))
+            add(block + norm + ".bias", np.zeros(EYE_WIDTH))
+        for part, out, into in (
+            ("attn_q", EYE_WIDTH, EYE_WIDTH),
+            ("attn_k", EYE_WIDTH, EYE_WIDTH),
+            ("attn_v", EYE_WIDTH, EYE_WIDTH),
+            ("attn_out", EYE_WIDTH, EYE_WIDTH),
+            ("ffn_up", EYE_HIDDEN, EYE_WIDTH),
+            ("ffn_down", EYE_WIDTH, EYE_HIDDEN),
+        ):
+            name, values = weight(block + part, out, into, scale=1 / np.sqrt(into))
+            if part in ("attn_out", "ffn_down"):
+                values[:3] = 0
+            add(name, values, np.float16)
+            add(block + part + ".bias", np.zeros(out))
+    _, first = weight("mm.0", WIDTH, EYE_WIDTH, scale=1 / np.sqrt(EYE_WIDTH))
+    first[:3] = np.eye(3, EYE_WIDTH) * CLEAR
+    add("mm.0.weight", first, np.float16)
+    add("mm.0.bias", np.zeros(WIDTH))
+    second = np.zeros((WIDTH, WIDTH))
+    second[NOISE] = random.standard_normal((NOISES, WIDTH)) / np.sqrt(WIDTH)
+    second[NOISE, :3] = 0
+    # A colour counts as far as it exceeds the others: white and grey are no colour.
+    second[SHOWN, :3] = (1.5 * np.eye(3) - 0.5) * LOUD / CLEAR
+    add("mm.2.weight", second, np.float16)
+    bias = np.zeros(WIDTH)
+    bias[[CONSTANT, CLASSES.start, MARK_IMAGE]] = LOUD
+    add("mm.2.bias", bias)
+    write(writer)
+
+
 def main():
     folder = Path(sys.argv[1])
     make_chat(folder / "synthetic-chat.gguf", "synthetic chat")
+    make_chat(folder / "synthetic-vision.gguf", "synthetic vision")
+    make_projector(folder / "synthetic-mmproj.gguf")
 
 
 if __name__ == "__main__":

@@ -41,6 +41,8 @@ SENTENCE = [
 AGAIN = [" Then", " Later", " Soon", " Still", " Again", " Once"]
 # What stands in a JSON string.
 VALUES = ["Rome", "Oslo", "Lima", "Cairo", "Paris", "Tokyo"]
+# What the model says of the colour of an image, in the order of the image's channels.
+COLOURS = [" red", " green", " blue"]
 # Words that steer the model wherever they stand in the context.
 TOOL, STORY, BRIEF = " tool", " story", " brief"
 
@@ -85,7 +87,7 @@ class Vocabulary:
     def __init__(self):
         self.tokens = [LETTERS[byte] for byte in range(256)] + SPECIAL
         self.merges = []
-        words = [word for slot in SENTENCE for word in slot] + AGAIN + VALUES + [TOOL, STORY, BRIEF]
+        words = [word for slot in SENTENCE for word in slot] + AGAIN + VALUES + COLOURS + [TOOL, STORY, BRIEF]
         words += OPENING + KEY_END + NEXT_ITEM + CLOSING + LITERALS
         words += [" " + word for word in COMMON] + COMMON
         # Words with a space in front come first: a merge of two inner letters must not win over the way from a word's beginning.
