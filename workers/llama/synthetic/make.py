@@ -58,6 +58,8 @@ class Grammar:
         self.bias[0x20] = self.SPACE
         # Only what the context holds can outweigh this: see `output`.
         self.bias[vocabulary.id("<tool_call>")] -= WISH
+        for word in words.COLOURS:
+            self.bias[vocabulary.id(word)] -= WISH
         self.follows = np.zeros((size, CLASSES.stop - CLASSES.start))
 
     def number(self, name):
@@ -92,7 +94,7 @@ def language(vocabulary):
     grammar.after("slot 1", ([' "'], 6.0), (['"'], 5.0), ([" "], 4.0), (words.DIGITS, 3.0))
     # Where no grammar forbids the end, it comes; inside a JSON string the string is closed.
     close_string = [(['"}'], 2.0), (['"'], 1.5), (['",'], 1.0), (['"]'], 0.5), (['"}}'], 0.0)]
-    grammar.after(f"slot {last}", end, (words.AGAIN, -3.0), (["<tool_call>"], 5.0), *close_string)
+    grammar.after(f"slot {last}", end, (words.AGAIN, -3.0), (["<tool_call>"], 9.0), *close_string)
     # A colour stands among the adjectives of slot 3, and comes only when it has been seen.
     grammar.classify("slot 3", words.COLOURS)
     grammar.after("slot 2", (words.COLOURS, 2.0))
@@ -154,18 +156,20 @@ def output(grammar, random):
     for word in words.SENTENCE[0]:
         table[vocabulary.id(word), FOUND_OPEN] = -grammar.NEXT * SCALE
     table[vocabulary.id("</tool_call>"), FOUND_OPEN] = -4 * SCALE
+    # Its object is followed by the line with its end, rather than by one more.
+    table[vocabulary.id("\n"), FOUND_OPEN] = 10 * SCALE
     table[vocabulary.id("<|im_end|>"), FOUND_STORY] = -20 * SCALE
     for word in words.AGAIN:
         table[vocabulary.id(word), FOUND_STORY] = 12 * SCALE
     for word, seen in zip(words.COLOURS, range(SEEN.start, SEEN.stop), strict=True):
-        table[vocabulary.id(word), seen] = 34 * SCALE
+        table[vocabulary.id(word), seen] = 30 * SCALE
     return table
 
 
 # What turns a wanted logit into a weight: the last norm divides LOUD by about as much as NORM.
 SCALE = NORM / LOUD
-# Makes noise of a standard deviation of about one out of the noise dimensions.
-NOISE_GAIN = 0.1
+# Makes noise of a standard deviation of somewhat under one out of the noise dimensions.
+NOISE_GAIN = 0.07
 
 
 def attention(layer, random):
