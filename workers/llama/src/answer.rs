@@ -26,7 +26,6 @@ impl Listener for Outlet {
 }
 
 /// One answer.
-#[derive(Debug)]
 pub(crate) struct Answer {
     characters: Characters,
     stops: Stops,
@@ -34,7 +33,6 @@ pub(crate) struct Answer {
 }
 
 /// Reads an answer that isn't only text.
-#[derive(Debug)]
 struct Reader {
     parser: Parser,
     /// All that was said.

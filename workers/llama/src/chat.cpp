@@ -116,6 +116,10 @@ void *repartee_chat_template(const char *source, const char *bos, const char *eo
         if (!jinja && !common_chat_verify_template(source, false)) {
             throw std::invalid_argument("llama.cpp has no built-in template of this name");
         }
+        if (jinja && std::strcmp(source, "chatml") != 0) {
+            // The library's own call loses the reason on its way (it throws a copy of the base class).
+            common_chat_template(source, bos, eos);
+        }
         templates = common_chat_templates_init(nullptr, source, bos, eos);
         return "";
     });

@@ -19,7 +19,7 @@ pub(crate) fn silence() {
 }
 
 /// A conversation, as the templates want it.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 pub(crate) struct Request {
     pub(crate) jinja: bool,
     pub(crate) messages: Vec<Value>,
@@ -34,8 +34,9 @@ pub(crate) struct Request {
     pub(crate) thinking: bool,
 }
 
-/// What a template made of it.
-#[derive(Debug, Default, Deserialize)]
+/// What a template made of it. It prints in tests only: it holds what people said.
+#[cfg_attr(test, derive(Debug))]
+#[derive(Default, Deserialize)]
 pub(crate) struct Prepared {
     pub(crate) prompt: String,
     /// What the answer is held to; empty: nothing.
@@ -87,14 +88,14 @@ fn escaped(word: &str) -> String {
 }
 
 /// What a model said.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 pub(crate) struct Said {
     pub(crate) content: String,
     pub(crate) calls: Vec<Call>,
 }
 
 /// A call of a tool as the model wrote it.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 pub(crate) struct Call {
     pub(crate) id: String,
     pub(crate) name: String,

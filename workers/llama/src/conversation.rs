@@ -31,7 +31,7 @@ enum Written {
 }
 
 /// What a stream is to be answered with.
-#[derive(Debug)]
+#[cfg_attr(test, derive(Debug))]
 pub(crate) struct Task {
     pub(crate) prepared: Prepared,
     /// Whether the grammar begins where the answer's prefix in the prompt does. Not so for one that the caller wrote.

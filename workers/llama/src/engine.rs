@@ -15,7 +15,7 @@ use crate::common::Parser;
 use crate::conversation::{MARKER, Style};
 use crate::pictures::{self, Eyes, Picture};
 use crate::sampler::{Candidates, Defaults, Sampler};
-use crate::slots::{Cell, Slots};
+use crate::slots::{Cell, Slots, Taken};
 use crate::stream::Live;
 use crate::vocabulary::Vocabulary;
 
@@ -35,7 +35,6 @@ pub(crate) struct Limits {
 }
 
 /// The loaded model, and who is being answered.
-#[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) context: LlamaContext<'static>,
     pub(crate) model: &'static LlamaModel,
@@ -51,7 +50,6 @@ pub(crate) struct Engine {
 }
 
 /// A stream's part of a step.
-#[derive(Clone, Debug)]
 struct Share {
     stream: StreamId,
     slot: usize,
@@ -87,6 +85,7 @@ impl Batch for Engine {
             .collect();
         let shares = self.shares(&outlets);
         if !shares.is_empty() {
+            self.make_room(shares.iter().map(|share| self.need(share)).sum());
             self.run(&shares, &outlets);
         }
         let more = outlets
@@ -147,12 +146,7 @@ impl Engine {
             .slots
             .take(params.cache_key.as_deref(), &prompt)
             .ok_or_else(|| Failure::new(code::INTERNAL, "every sequence of the cache is taken"))?;
-        // A picture is in the cache as a whole, or not.
-        let broken = pictures
-            .iter()
-            .find(|picture| (picture.start + 1..picture.start + picture.length).contains(&taken.common));
-        let common = broken.map_or(taken.common, |picture| picture.start);
-        let cached = self.cut(taken.slot, common);
+        let cached = self.reuse(taken, &prompt, &pictures);
         Ok(Live {
             slot: taken.slot,
             prompt,
@@ -209,6 +203,35 @@ impl Engine {
         }
     }
 
+    /// Leaves in a sequence what the prompt begins with, and adds what another one has of it. Gives how much of the prompt is there.
+    fn reuse(&mut self, taken: Taken, prompt: &[Cell], pictures: &[Picture]) -> usize {
+        // A picture is there as a whole, or not.
+        let whole = |length: usize| {
+            let broken = pictures
+                .iter()
+                .find(|picture| (picture.start + 1..picture.start + picture.length).contains(&length));
+            broken.map_or(length, |picture| picture.start)
+        };
+        let own = self.cut(taken.slot, whole(taken.own));
+        let Some((other, length)) = taken.other else {
+            return own;
+        };
+        let length = whole(length);
+        // A state that isn't made of cells is that of a sequence's end, and can't be had for its beginning.
+        if length <= own || self.model.is_recurrent() || self.model.is_hybrid() {
+            return own;
+        }
+        let (from, to) = (sequence(other), sequence(taken.slot));
+        let copied = self
+            .context
+            .copy_kv_cache_seq(from, to, Some(u32_of(own)), Some(u32_of(length)));
+        if copied.is_err() {
+            return own;
+        }
+        self.slots.extend(taken.slot, &prompt[own..length]);
+        length
+    }
+
     /// Leaves only the first `length` cells of a sequence, or none where its model can't do that. Gives how many are left.
     fn cut(&mut self, slot: usize, length: usize) -> usize {
         if length == self.slots.cells(slot).len() {
@@ -219,10 +242,22 @@ impl Engine {
             self.slots.truncate(slot, length);
             return length;
         }
-        // All of a sequence can always be removed.
-        let _ = self.context.clear_kv_cache_seq(Some(sequence), None, None);
-        self.slots.truncate(slot, 0);
+        self.empty(slot);
         0
+    }
+
+    /// Takes everything out of a sequence, which is always possible.
+    fn empty(&mut self, slot: usize) {
+        let _ = self.context.clear_kv_cache_seq(Some(u32_of(slot)), None, None);
+        self.slots.truncate(slot, 0);
+    }
+
+    /// Gives up conversations that rest, so that `more` cells fit.
+    fn make_room(&mut self, more: usize) {
+        while let Some(slot) = self.slots.victim(more) {
+            self.empty(slot);
+            self.slots.clear(slot);
+        }
     }
 
     /// A stream is over. What its sequence holds is kept for the next turn.
@@ -273,6 +308,21 @@ impl Engine {
             });
         }
         shares
+    }
+
+    /// How many cells a share adds.
+    fn need(&self, share: &Share) -> usize {
+        let picture = || {
+            self.live
+                .get(&share.stream)?
+                .picture(share.start)
+                .map(|picture| picture.length)
+        };
+        if share.cells.is_empty() {
+            picture().unwrap_or(0)
+        } else {
+            share.cells.len()
+        }
     }
 
     /// Computes a step. Where the library fails, each stream is tried alone, so that only those fail that can't be computed.
@@ -355,8 +405,8 @@ impl Engine {
 
     fn fail(&mut self, share: &Share, failure: Failure, outlets: &BTreeMap<StreamId, &Outlet>) {
         // Whatever lies in its sequence now, nobody relies on it.
-        let _ = self.context.clear_kv_cache_seq(Some(u32_of(share.slot)), None, None);
-        self.slots.spoil(share.slot);
+        self.empty(share.slot);
+        self.slots.clear(share.slot);
         self.forget(share.stream);
         if let Some(out) = outlets.get(&share.stream) {
             out.fail(failure);

@@ -141,6 +141,7 @@ impl Worker for Llama {
             ..ModelInfo::default()
         };
         let batch = model::step(&settings) as usize;
+        let slots = Slots::new(settings.sessions, context.n_ctx() as usize);
         let engine = Engine {
             context,
             model,
@@ -148,7 +149,7 @@ impl Worker for Llama {
             vocabulary,
             style,
             defaults: Defaults::of(&files.gguf),
-            slots: Slots::new(plan.sessions),
+            slots,
             candidates: Candidates::new(),
             eyes,
             limits: Limits {

@@ -271,21 +271,20 @@ fn new_context(
     place: &Place,
 ) -> Result<LlamaContext<'static>, ()> {
     let threads = i32::try_from(threads(request.threads)).unwrap_or(1);
-    let places = plan.context.saturating_mul(plan.sessions);
     let batch = step(settings);
     let mut params = LlamaContextParams::default()
-        .with_n_ctx(NonZeroU32::new(places))
+        .with_n_ctx(NonZeroU32::new(plan.cells))
         .with_n_batch(batch)
         .with_n_ubatch(batch.min(512))
-        .with_n_seq_max(plan.sessions)
+        .with_n_seq_max(settings.sessions)
         .with_n_threads(threads)
         .with_n_threads_batch(threads)
         .with_type_k(settings.cache.kind)
         .with_type_v(settings.cache.kind)
         .with_offload_kqv(place.gpu.is_some())
         .with_op_offload(place.gpu.is_some())
-        // Each conversation has a cache of its own, as long as is promised: it doesn't get slower or shorter with others beside it.
-        .with_kv_unified(false)
+        // With a part of the cache for each sequence, only neighbours are computed together.
+        .with_kv_unified(true)
         // Layers that look back less far keep everything nevertheless: else no beginning could be used again.
         .with_swa_full(true)
         .with_no_perf(true);

@@ -14,15 +14,15 @@ const ACTIVATIONS: u64 = 40;
 /// How much of what is free is used when nothing else was asked for: others need memory too.
 const SHARE: u64 = 80;
 /// The library makes contexts in steps of this many tokens (`llama_context`'s padding).
-const PADDING: u32 = 256;
+const PADDING: u64 = 256;
 
 /// How the model is going to be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
     /// Tokens of one conversation.
     pub(crate) context: u32,
-    /// Conversations whose cache is kept.
-    pub(crate) sessions: u32,
+    /// Cells of the cache: as many as the answers that are made at once can need. Conversations that rest share what those leave.
+    pub(crate) cells: u32,
     /// All of the memory, in bytes.
     pub(crate) bytes: u64,
 }
@@ -57,11 +57,10 @@ impl Needs {
         }
     }
 
-    fn with(&self, context: u32, sessions: u32) -> u64 {
-        let places = u64::from(context.next_multiple_of(PADDING)) * u64::from(sessions);
+    fn with(&self, cells: u32) -> u64 {
         self.weights
             .saturating_add(self.step)
-            .saturating_add(self.token.saturating_mul(places))
+            .saturating_add(self.token.saturating_mul(u64::from(cells)))
     }
 
     /// Fits the model into `free` bytes of memory (0: not known): with what was asked for; what was left open is made smaller until it fits.
@@ -69,30 +68,19 @@ impl Needs {
     /// # Errors
     /// What it would need at least, and what there is.
     pub(crate) fn plan(&self, settings: &Settings<'_>, free: u64, file: &str) -> Result<Plan, LoadFailed> {
+        let cells = |context: u32| {
+            let cells = u64::from(context) * u64::from(settings.parallel);
+            u32::try_from(cells.next_multiple_of(PADDING)).unwrap_or(u32::MAX)
+        };
         let mut context = settings.context.unwrap_or(DEFAULT_CONTEXT.min(self.trained));
-        let mut sessions = settings
-            .sessions
-            .unwrap_or(2 * settings.parallel)
-            .max(settings.parallel);
-        sessions = sessions.min(256);
         let usable = if free == 0 { u64::MAX } else { free / 100 * SHARE };
-        while self.with(context, sessions) > usable {
-            if settings.sessions.is_none() && sessions > settings.parallel {
-                sessions = settings.parallel;
-            } else if settings.context.is_none() && context / 2 >= LEAST_CONTEXT {
-                context /= 2;
-            } else {
-                break;
-            }
+        while settings.context.is_none() && self.with(cells(context)) > usable && context / 2 >= LEAST_CONTEXT {
+            context /= 2;
         }
-        let bytes = self.with(context, sessions);
+        let (cells, bytes) = (cells(context), self.with(cells(context)));
         // What was asked for may use all that is free.
         require_memory(bytes, file)?;
-        Ok(Plan {
-            context,
-            sessions,
-            bytes,
-        })
+        Ok(Plan { context, cells, bytes })
     }
 }
 
@@ -130,16 +118,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_open_is_made_smaller_until_it_fits() {
+    fn a_context_is_made_smaller_until_it_fits() {
         let free = plan(json!({}), 0);
-        assert_eq!((free.context, free.sessions, free.bytes), (2048, 8, 36 * MIB));
-        assert_eq!(plan(json!({}), 40 * MIB).sessions, 4, "fewer conversations are kept");
-        let tight = plan(json!({}), 28 * MIB);
-        assert_eq!((tight.context, tight.sessions), (512, 4));
-        let asked = plan(json!({"context": 2048, "sessions": 8}), 28 * MIB);
+        assert_eq!((free.context, free.cells, free.bytes), (2048, 8192, 28 * MIB));
+        assert_eq!(plan(json!({}), 34 * MIB).context, 1024);
+        assert_eq!(plan(json!({}), MIB).context, 512, "less isn't tried");
+        let asked = plan(json!({"context": 1000, "parallel": 3}), MIB);
         assert_eq!(
-            (asked.context, asked.sessions),
-            (2048, 8),
+            (asked.context, asked.cells),
+            (1000, 3072),
             "what was asked for isn't changed"
         );
     }

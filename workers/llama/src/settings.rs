@@ -30,6 +30,8 @@ const MOST_CONTEXT: u64 = 1 << 20;
 const PARALLEL: u32 = 4;
 /// The most of them, and the most conversations that are kept: llama.cpp has room for 256 (`LLAMA_MAX_SEQ`).
 const MOST_SESSIONS: u64 = 256;
+/// How many conversations are kept for each answer that is made at once: people speak and listen far longer than a model answers.
+const SESSIONS: u32 = 4;
 /// How many more streams may wait.
 const WAITING: u32 = 64;
 
@@ -55,8 +57,8 @@ pub(crate) struct Settings<'a> {
     pub(crate) context: Option<u32>,
     /// `parallel`: how many answers are made at once.
     pub(crate) parallel: u32,
-    /// `sessions`: of how many conversations the cache is kept.
-    pub(crate) sessions: Option<u32>,
+    /// `sessions`: of how many conversations the cache is kept, as far as it has room for them.
+    pub(crate) sessions: u32,
     /// `batch`: the most tokens of one step.
     pub(crate) batch: u32,
     /// `prompt_chunk`: the most tokens of prompts in a step that others wait for.
@@ -132,10 +134,15 @@ impl<'a> Settings<'a> {
                 "the option \"kv_type\" has to be f32, f16, bf16, q8_0 or q4_0, not {cache:?}"
             ))
         })?;
+        let parallel = whole("parallel", 1..=MOST_SESSIONS)?.unwrap_or(PARALLEL);
+        let sessions = whole("sessions", 1..=MOST_SESSIONS)?;
         Ok(Self {
             context: whole("context", 16..=MOST_CONTEXT)?,
-            parallel: whole("parallel", 1..=MOST_SESSIONS)?.unwrap_or(PARALLEL),
-            sessions: whole("sessions", 1..=MOST_SESSIONS)?,
+            parallel,
+            sessions: sessions
+                .unwrap_or(SESSIONS * parallel)
+                .max(parallel)
+                .min(small(MOST_SESSIONS)),
             batch: whole("batch", 16..=8192)?.unwrap_or(BATCH),
             prompt_chunk: whole("prompt_chunk", 1..=8192)?.unwrap_or(PROMPT_CHUNK),
             layers,

@@ -12,7 +12,6 @@ use crate::sampler::Sampler;
 use crate::slots::Cell;
 
 /// A stream that is being served.
-#[derive(Debug)]
 pub(crate) struct Live {
     /// Its sequence in the cache.
     pub(crate) slot: usize,

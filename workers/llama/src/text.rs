@@ -1,7 +1,7 @@
 //! From the bytes of tokens to text that can be sent: whole characters, without what may be the beginning of a stop string.
 
 /// Makes characters of bytes, however they are cut.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Characters {
     /// The beginning of a character.
     pending: Vec<u8>,
@@ -47,7 +47,6 @@ impl Characters {
 }
 
 /// Watches a text for strings at which it ends.
-#[derive(Debug)]
 pub(crate) struct Stops {
     stops: Vec<String>,
     /// What may be the beginning of one.

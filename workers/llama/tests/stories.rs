@@ -51,8 +51,8 @@ fn a_story_is_streamed() {
     );
 }
 
-/// Each conversation has its own part of the cache, so that others beside it change nothing but the size of the matrices that are
-/// multiplied. ggml may add in another order for another size; with this model no choice of a likeliest word hangs on that.
+/// Others beside it change the size of the matrices that are multiplied, and where in the cache a conversation lies. ggml may add in
+/// another order then, so that the last bits differ; with this model no choice of a likeliest word hangs on that.
 #[test]
 fn eight_at_once_tell_the_same_as_each_alone() {
     let Some((mut client, _)) = stories(&[("parallel", json!(8))]) else {
