@@ -1,5 +1,6 @@
 //! The real worker with the synthetic chat model: templates, grammars, tools, whole characters. Its sentences come from weights that nobody
 //! trained: what is proven is that the machinery works, not that anything sensible is said.
+
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where")]
 
 mod shared;

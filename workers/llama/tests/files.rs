@@ -1,4 +1,5 @@
 //! Files that are no model, or not whole, or too large: each load fails by the name of the file and the cause, and the worker stays.
+
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where")]
 
 mod shared;

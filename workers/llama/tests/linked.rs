@@ -1,6 +1,5 @@
 //! What the worker is linked from: llama.cpp with its own ggml, and nobody else's. whisper.cpp brings another ggml under the same names; in
 //! one process one of them would run on the other's code.
-#![expect(clippy::unwrap_used, reason = "a test that can't go on says where")]
 
 use std::path::Path;
 use std::process::Command;

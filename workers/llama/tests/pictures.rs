@@ -1,4 +1,5 @@
 //! The real worker with the synthetic vision model and its projector.
+
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where")]
 
 mod shared;

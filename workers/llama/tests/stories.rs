@@ -1,5 +1,4 @@
 //! The real worker with a real model: streaming, batching, the cache, cancelling, bounds, speed.
-#![expect(clippy::unwrap_used, reason = "a test that can't go on says where")]
 
 mod shared;
 

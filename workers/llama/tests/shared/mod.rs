@@ -14,16 +14,16 @@ use repartee_worker_shell::testing::{Client, models_folder, synthetic_folder};
 use serde_json::Value;
 
 /// The real model: stories of children, whose vocabulary has words and no bytes.
-pub const STORIES: &str = "llm/TinyStories-656K-f32.gguf";
+pub(crate) const STORIES: &str = "llm/TinyStories-656K-f32.gguf";
 /// The synthetic one: every byte, a chat template, tools.
-pub const CHAT: &str = "synthetic-chat.gguf";
+pub(crate) const CHAT: &str = "synthetic-chat.gguf";
 
-pub fn binary() -> &'static Path {
+pub(crate) fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_repartee-worker-llama"))
 }
 
 /// The folder with real models; `None`, and a line that says so, where there's none.
-pub fn real_models() -> Option<PathBuf> {
+pub(crate) fn real_models() -> Option<PathBuf> {
     let folder = models_folder().filter(|folder| folder.join(STORIES).is_file());
     if folder.is_none() {
         println!("skipped: no {STORIES} in the models folder (REPARTEE_MODELS)");
@@ -32,16 +32,16 @@ pub fn real_models() -> Option<PathBuf> {
 }
 
 /// The folder with the synthetic models.
-pub fn synthetic() -> PathBuf {
+pub(crate) fn synthetic() -> PathBuf {
     synthetic_folder("llama").expect("no synthetic models: run scripts/synthetic.sh llama")
 }
 
-pub fn load(client: &mut Client, model: &str, options: &[(&str, Value)]) -> Result<Ready, LoadFailed> {
+pub(crate) fn load(client: &mut Client, model: &str, options: &[(&str, Value)]) -> Result<Ready, LoadFailed> {
     client.load(Job::Llm, model, options).unwrap()
 }
 
 /// A load with further files.
-pub fn load_with(client: &mut Client, model: &str, files: &[(&str, &str)]) -> Result<Ready, LoadFailed> {
+pub(crate) fn load_with(client: &mut Client, model: &str, files: &[(&str, &str)]) -> Result<Ready, LoadFailed> {
     let files = files
         .iter()
         .map(|(role, file)| ((*role).into(), (*file).into()))
@@ -63,7 +63,7 @@ pub fn load_with(client: &mut Client, model: &str, files: &[(&str, &str)]) -> Re
 }
 
 /// A worker with the story model; `None` where that isn't there.
-pub fn stories(options: &[(&str, Value)]) -> Option<(Client, Ready)> {
+pub(crate) fn stories(options: &[(&str, Value)]) -> Option<(Client, Ready)> {
     let folder = real_models()?;
     let (mut client, _) = Client::start_with_models(binary(), Some(&folder)).unwrap();
     let ready = load(&mut client, STORIES, options).unwrap();
@@ -71,13 +71,13 @@ pub fn stories(options: &[(&str, Value)]) -> Option<(Client, Ready)> {
 }
 
 /// A worker with the synthetic chat model.
-pub fn chats(options: &[(&str, Value)]) -> (Client, Ready) {
+pub(crate) fn chats(options: &[(&str, Value)]) -> (Client, Ready) {
     let (mut client, _) = Client::start_with_models(binary(), Some(&synthetic())).unwrap();
     let ready = load(&mut client, CHAT, options).unwrap();
     (client, ready)
 }
 
-pub fn message(role: Role, content: &str) -> ChatMessage {
+pub(crate) fn message(role: Role, content: &str) -> ChatMessage {
     ChatMessage {
         role,
         content: content.into(),
@@ -87,7 +87,7 @@ pub fn message(role: Role, content: &str) -> ChatMessage {
     }
 }
 
-pub fn user(content: &str) -> Chat {
+pub(crate) fn user(content: &str) -> Chat {
     Chat {
         messages: vec![message(Role::User, content)],
         ..Chat::default()
@@ -95,7 +95,7 @@ pub fn user(content: &str) -> Chat {
 }
 
 /// Greedy, up to so many tokens.
-pub fn greedy(max_tokens: u32) -> LlmParams {
+pub(crate) fn greedy(max_tokens: u32) -> LlmParams {
     LlmParams {
         max_tokens,
         temperature: Some(0.0),
@@ -105,40 +105,40 @@ pub fn greedy(max_tokens: u32) -> LlmParams {
 
 /// What came on a stream.
 #[derive(Debug, Default)]
-pub struct Answered {
-    pub pieces: Vec<String>,
-    pub calls: Vec<Function>,
-    pub first: Option<Duration>,
-    pub whole: Duration,
-    pub done: Option<Done>,
-    pub failed: Option<Failed>,
+pub(crate) struct Answered {
+    pub(crate) pieces: Vec<String>,
+    pub(crate) calls: Vec<Function>,
+    pub(crate) first: Option<Duration>,
+    pub(crate) whole: Duration,
+    pub(crate) done: Option<Done>,
+    pub(crate) failed: Option<Failed>,
 }
 
 impl Answered {
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.pieces.concat()
     }
 
-    pub fn done(&self) -> &Done {
+    pub(crate) fn done(&self) -> &Done {
         self.done.as_ref().unwrap_or_else(|| panic!("{:?}", self.failed))
     }
 
-    pub fn reason(&self) -> &str {
+    pub(crate) fn reason(&self) -> &str {
         self.done().reason.as_deref().unwrap()
     }
 
-    pub fn failed(&self) -> &Failed {
+    pub(crate) fn failed(&self) -> &Failed {
         self.failed.as_ref().unwrap_or_else(|| panic!("{self:?}"))
     }
 }
 
-pub fn open(client: &mut Client, params: &LlmParams, chat: &Chat) -> StreamId {
+pub(crate) fn open(client: &mut Client, params: &LlmParams, chat: &Chat) -> StreamId {
     let payload = serde_json::to_vec(chat).unwrap();
     client.open_with(Params::Llm(params.clone()), &payload).unwrap()
 }
 
 /// Hears all of these streams to their ends.
-pub fn hear(client: &mut Client, streams: &[StreamId]) -> Vec<Answered> {
+pub(crate) fn hear(client: &mut Client, streams: &[StreamId]) -> Vec<Answered> {
     let began = Instant::now();
     let mut all: BTreeMap<StreamId, Answered> = streams.iter().map(|id| (*id, Answered::default())).collect();
     let mut open = streams.len();
@@ -174,7 +174,7 @@ pub fn hear(client: &mut Client, streams: &[StreamId]) -> Vec<Answered> {
 }
 
 /// One answer.
-pub fn ask(client: &mut Client, params: &LlmParams, chat: &Chat) -> Answered {
+pub(crate) fn ask(client: &mut Client, params: &LlmParams, chat: &Chat) -> Answered {
     let stream = open(client, params, chat);
     hear(client, &[stream]).remove(0)
 }
