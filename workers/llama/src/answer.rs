@@ -158,7 +158,7 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::{Request, Template, silence};
+    use crate::common::{HERMES, Request, Template, silence};
     use serde_json::json;
     use std::cell::RefCell;
 
@@ -178,14 +178,6 @@ mod tests {
         }
     }
 
-    /// The form in which Hermes, Qwen and many others call tools.
-    const HERMES: &str = "{%- if tools %}{{- '<|im_start|>system\\nCall like this: <tool_call>{\"name\": NAME, \"arguments\": {}}</tool_call>\\n' }}\
-        {%- for tool in tools %}{{- tool | tojson }}{%- endfor %}{{- '<|im_end|>\\n' }}{%- endif %}\
-        {%- for message in messages %}{{- '<|im_start|>' + message.role + '\\n' + (message.content or '') }}\
-        {%- for call in message.tool_calls or [] %}{{- '<tool_call>\\n{\"name\": \"' + call.function.name + '\", \"arguments\": ' }}\
-        {{- call.function.arguments | tojson }}{{- '}\\n</tool_call>' }}{%- endfor %}{{- '<|im_end|>\\n' }}{%- endfor %}\
-        {%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}";
-
     fn parser() -> Parser {
         silence();
         let template = Template::new(HERMES, "", "<|im_end|>", true).expect("a template");
@@ -198,7 +190,6 @@ mod tests {
             ],
             tool_choice: "auto",
             json_schema: String::new(),
-            grammar: String::new(),
             thinking: false,
         };
         Parser::new(&template.apply(&request).expect("a prompt")).expect("a parser")

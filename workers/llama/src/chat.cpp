@@ -61,7 +61,6 @@ std::string applied(const common_chat_templates *templates, const std::string &t
     inputs.tool_choice = common_chat_tool_choice_parse_oaicompat(request.at("tool_choice").get<std::string>());
     inputs.parallel_tool_calls = true;
     inputs.json_schema = request.at("json_schema").get<std::string>();
-    inputs.grammar = request.at("grammar").get<std::string>();
     inputs.enable_thinking = request.at("thinking").get<bool>();
     inputs.reasoning_format = COMMON_REASONING_FORMAT_AUTO;
     const common_chat_params params = common_chat_templates_apply(templates, inputs);

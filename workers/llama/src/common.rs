@@ -28,8 +28,6 @@ pub(crate) struct Request {
     pub(crate) tool_choice: &'static str,
     /// A JSON Schema as text, or empty.
     pub(crate) json_schema: String,
-    /// A grammar in llama.cpp's notation, or empty.
-    pub(crate) grammar: String,
     /// Whether a model that can think before it answers should.
     pub(crate) thinking: bool,
 }
@@ -231,6 +229,15 @@ fn reason(said: &str) -> String {
     text.chars().take(LONGEST_REASON).collect()
 }
 
+/// The form in which Hermes, Qwen and many others call tools.
+#[cfg(test)]
+pub(crate) const HERMES: &str = "{%- if tools %}{{- '<|im_start|>system\\nCall like this: <tool_call>{\"name\": NAME, \"arguments\": {}}</tool_call>\\n' }}\
+    {%- for tool in tools %}{{- tool | tojson }}{%- endfor %}{{- '<|im_end|>\\n' }}{%- endif %}\
+    {%- for message in messages %}{{- '<|im_start|>' + message.role + '\\n' + (message.content or '') }}\
+    {%- for call in message.tool_calls or [] %}{{- '<tool_call>\\n{\"name\": \"' + call.function.name + '\", \"arguments\": ' }}\
+    {{- call.function.arguments | tojson }}{{- '}\\n</tool_call>' }}{%- endfor %}{{- '<|im_end|>\\n' }}{%- endfor %}\
+    {%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,7 +250,6 @@ mod tests {
             tools: Vec::new(),
             tool_choice: "auto",
             json_schema: String::new(),
-            grammar: String::new(),
             thinking: false,
         }
     }

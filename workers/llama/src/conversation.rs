@@ -118,19 +118,28 @@ impl Style {
             }
             Written::Jinja(template) | Written::BuiltIn(template) => template,
         };
-        let grammar_holds_prompt = grammar.is_empty();
         let request = Request {
             jinja: matches!(self.template, Written::Jinja(_)),
             messages: messages(chat)?,
             tools,
             tool_choice,
             json_schema,
-            grammar,
             thinking: self.thinking,
         };
-        let prepared = template
+        let mut prepared = template
             .apply(&request)
             .map_err(|reason| refused(format!("the chat template can't be applied: {reason}")))?;
+        if wants_tools && prepared.grammar.is_empty() {
+            return Err(refused(
+                "this model's chat template has no form for calls of tools".into(),
+            ));
+        }
+        let grammar_holds_prompt = grammar.is_empty();
+        if !grammar.is_empty() {
+            // The templates know of schemas and tools only.
+            prepared.grammar = grammar;
+            prepared.lazy = false;
+        }
         let parse = wants_tools || !prepared.parser.is_empty();
         Ok(Task {
             prepared,
@@ -311,7 +320,9 @@ mod tests {
     #[test]
     fn tools_give_a_grammar_and_a_parser() {
         let schema = json!({"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]});
-        let style = chatml();
+        crate::common::silence();
+        let hermes = Template::new(crate::common::HERMES, "", "<|im_end|>", true).expect("a template");
+        let style = Style::jinja(hermes, false);
         let free = style
             .task(&with_tool(None, schema.clone()), &LlmParams::default())
             .expect("auto");
@@ -328,6 +339,8 @@ mod tests {
         assert_eq!(wrong.expect_err("no such tool").code, code::INVALID);
         let wrong = style.task(&with_tool(None, json!({"type": "nonsense"})), &LlmParams::default());
         assert_eq!(wrong.expect_err("no such type").code, code::UNSUPPORTED);
+        let without = chatml().task(&with_tool(None, Value::Null), &LlmParams::default());
+        assert_eq!(without.expect_err("it has no form for calls").code, code::UNSUPPORTED);
     }
 
     #[test]

@@ -25,6 +25,10 @@ const LONGEST_ARRAY: u64 = 1 << 28;
 const KEPT_ARRAY: u64 = 4096;
 /// The most dimensions of a tensor (`GGML_MAX_DIMS`).
 const DIMENSIONS: u32 = 4;
+/// The largest size of any kind that a model has (widths, heads, experts, its context). The library would set about making a larger one.
+const LARGEST: u64 = 1 << 27;
+/// How much is told of what is wrong.
+const LONGEST_PROBLEM: usize = 300;
 /// Where tensors begin, unless the file says otherwise.
 const ALIGNMENT: u64 = 32;
 
@@ -65,7 +69,8 @@ impl Gguf {
             position: 0,
             length: metadata.len(),
         };
-        reader.head()
+        // What is told may hold names out of a damaged file.
+        reader.head().map_err(|problem| printable(&problem))
     }
 
     /// A whole number.
@@ -106,6 +111,26 @@ impl Gguf {
     /// `general.architecture`, such as `llama`.
     pub(crate) fn architecture(&self) -> &str {
         self.text("general.architecture").unwrap_or_default()
+    }
+
+    /// Whether the sizes it tells can be a model's.
+    fn check_sizes(&self) -> Result<(), String> {
+        let prefix = self.own("");
+        for (key, entry) in self.entries.iter().filter(|(key, _)| key.starts_with(&prefix)) {
+            if let Entry::Whole(number) = entry
+                && *number > LARGEST
+            {
+                return Err(format!("is damaged: {number} for its {key} is impossible"));
+            }
+        }
+        match self.whole(&self.own("block_count")) {
+            // Each layer has a tensor at least.
+            Some(layers) if layers > self.tensors => Err(format!(
+                "is damaged: it tells of {layers} layers and has {} tensors",
+                self.tensors
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// An entry of this architecture's, such as `block_count`.
@@ -197,6 +222,7 @@ impl Reader {
             let entry = self.value(&key, kind)?;
             gguf.entries.insert(key, entry);
         }
+        gguf.check_sizes()?;
         let alignment = gguf.whole("general.alignment").unwrap_or(ALIGNMENT);
         if !alignment.is_power_of_two() || alignment > MOST {
             return Err(format!("has an alignment of {alignment}"));
@@ -367,6 +393,14 @@ fn width_of(kind: u32) -> Option<u64> {
         10..=12 => Some(8),
         _ => None,
     }
+}
+
+/// A text that may hold anything, for people.
+fn printable(text: &str) -> String {
+    let letters = text
+        .chars()
+        .map(|letter| if letter.is_control() { '.' } else { letter });
+    letters.take(LONGEST_PROBLEM).collect()
 }
 
 /// The first bytes of a file, for people.

@@ -126,11 +126,11 @@ impl Sampler {
         candidates: &mut Candidates,
     ) -> Result<LlamaToken, Failure> {
         let logits = context.get_logits_ith(index);
-        candidates.fill(logits);
-        if !candidates.has_any() {
+        let mut token = self.chain.sample(context, index);
+        let chosen = usize::try_from(token.0).ok().and_then(|place| logits.get(place));
+        if !chosen.is_some_and(|logit| logit.is_finite()) {
             return Err(Failure::new(code::INTERNAL, "the model gave no numbers"));
         }
-        let mut token = self.pick(candidates)?;
         if let Some(grammar) = &mut self.grammar {
             // To ask the grammar about one token costs far less than to ask it about all, and mostly the one will do.
             if !allows(grammar, token) {
