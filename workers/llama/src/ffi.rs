@@ -1,4 +1,4 @@
-//! The functions of `chat.cpp`, declared by hand.
+//! The functions of `chat.cpp`, declared by hand, and one of C's.
 
 use std::ffi::{c_char, c_int, c_void};
 
@@ -29,4 +29,7 @@ unsafe extern "C" {
     ) -> bool;
     pub(crate) fn repartee_chat_schema(schema: *const c_char, out: *mut *mut c_char) -> bool;
     pub(crate) fn repartee_chat_text_free(text: *mut c_char);
+
+    /// C's own: ends the process at once, without what was registered for its end.
+    pub(crate) safe fn _exit(status: c_int) -> !;
 }

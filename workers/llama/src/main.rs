@@ -24,6 +24,7 @@ mod vocabulary;
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -246,11 +247,15 @@ fn eyes(request: &Load, held: &Held, path: &Path) -> Result<Eyes, LoadFailed> {
     Ok(Eyes(context))
 }
 
-fn main() -> ExitCode {
+fn main() -> ! {
     // SAFETY: no other thread runs yet that could read the environment. When ggml aborts it would start a debugger to print a backtrace,
     // which takes seconds and pushes the one line with the cause out of the last ones.
     unsafe { std::env::set_var("GGML_NO_BACKTRACE", "1") };
     log::keep();
     common::silence();
-    repartee_worker_shell::main(Llama { backend: None })
+    let code = repartee_worker_shell::main(Llama { backend: None });
+    // Another thread may be in the middle of a step. The library's own end of the process would take its data from under it.
+    let _ = std::io::stdout().flush();
+    let known = (0..=u8::MAX).find(|status| ExitCode::from(*status) == code);
+    ffi::_exit(known.map_or(1, i32::from))
 }

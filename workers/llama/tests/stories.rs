@@ -430,10 +430,16 @@ fn speed(client: &mut Client, count: usize, tokens: u32) -> f64 {
         .iter()
         .map(|beginning| open(client, &greedy(tokens), &user(beginning)))
         .collect();
-    let made: u32 = hear(client, &streams)
-        .iter()
-        .map(|answered| answered.done().usage.completion_tokens)
-        .sum();
+    let all = hear(client, &streams);
+    let sum = |of: fn(&repartee_worker_shell::protocol::Usage) -> u64| {
+        all.iter().map(|one| of(&one.done().usage)).sum::<u64>()
+    };
+    let made = sum(|usage| usage.completion_tokens.into()) as u32;
+    println!(
+        "{count}: {made} tokens, {} us computed, {:?}",
+        sum(|usage| usage.compute_us),
+        began.elapsed()
+    );
     f64::from(made) / began.elapsed().as_secs_f64()
 }
 
