@@ -30,8 +30,9 @@ const MOST_CONTEXT: u64 = 1 << 20;
 const PARALLEL: u32 = 4;
 /// The most of them, and the most conversations that are kept: llama.cpp has room for 256 (`LLAMA_MAX_SEQ`).
 const MOST_SESSIONS: u64 = 256;
-/// How many conversations are kept for each answer that is made at once: people speak and listen far longer than a model answers.
-const SESSIONS: u32 = 4;
+/// How many conversations are kept for each answer that is made at once: people speak and listen far longer than a model answers. Not more,
+/// as a processor's attention goes over the cells of all of them to find its own.
+const SESSIONS: u32 = 2;
 /// How many more streams may wait.
 const WAITING: u32 = 64;
 
