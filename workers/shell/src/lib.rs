@@ -18,6 +18,7 @@
 //! outbox, and a stream whose outbox is full is given no more input.
 #![forbid(unsafe_code)]
 
+mod accepted;
 mod agreement;
 mod link;
 mod machine;

@@ -20,6 +20,13 @@ use crate::{Batch, Failure, Input, Lane, Loaded, Models, Service, Step, Worker, 
 /// How much is read from the link at once: two seconds of speech.
 const READ: usize = 64 * 1024;
 
+/// The stack of the thread that holds the model, in bytes: twice what the main thread of a C program has. Libraries read grammars,
+/// templates and regular expressions by recursion. It takes no memory until it's used.
+const MODEL_STACK: usize = 16 * 1024 * 1024;
+
+/// How many characters the reason of a failed load may have.
+const LONGEST_REASON: usize = 4_000;
+
 /// Why a worker can't go on.
 #[derive(Debug, Error)]
 pub enum ServeError {
@@ -50,6 +57,7 @@ pub fn serve<W: Worker>(worker: W, models: Models, link: Link) -> Result<(), Ser
     let loader = Arc::clone(&shared);
     thread::Builder::new()
         .name("model".into())
+        .stack_size(MODEL_STACK)
         .spawn(move || load_and_serve(&loader, worker, &models, &requests))?;
     let ended = read(&shared, &loads);
     shared.stop();
@@ -160,7 +168,7 @@ fn load_and_serve<W: Worker>(shared: &Arc<Shared>, mut worker: W, models: &Model
             Ok(Ok(loaded)) => loaded,
             Ok(Err(failed)) => {
                 eprintln!("load of {:?} failed: {}", request.model, failed.reason);
-                tell(shared, &ToEngine::LoadFailed(failed));
+                tell(shared, &ToEngine::LoadFailed(bounded(failed)));
                 continue;
             }
             Err(panic) => {
@@ -206,6 +214,22 @@ fn load_and_serve<W: Worker>(shared: &Arc<Shared>, mut worker: W, models: &Model
             }
         }
         return;
+    }
+}
+
+/// A message that is longer than the link allows would be dropped, and the engine would wait for it: a library may have much to say of a
+/// broken file, and what comes first is the cause.
+fn bounded(failed: LoadFailed) -> LoadFailed {
+    let cut = |text: String| -> String {
+        match text.char_indices().nth(LONGEST_REASON) {
+            Some((end, _)) => format!("{}…", &text[..end]),
+            None => text,
+        }
+    };
+    LoadFailed {
+        reason: cut(failed.reason),
+        file: failed.file.map(cut),
+        ..failed
     }
 }
 

@@ -12,6 +12,7 @@ use repartee_protocol::worker::{
     ToolCall, Usage, code, encode,
 };
 
+use crate::accepted::Accepted;
 use crate::link::Link;
 use crate::{Failure, Input};
 
@@ -60,16 +61,6 @@ impl Table {
     }
 }
 
-/// What streams the loaded model takes.
-#[derive(Clone, Copy, Debug)]
-struct Accepted {
-    job: Job,
-    rate: u32,
-    places: usize,
-    waiting: usize,
-    credit: u64,
-}
-
 #[derive(Debug)]
 struct Entry {
     state: Arc<State>,
@@ -91,6 +82,8 @@ struct State {
     finishing: AtomicBool,
     /// Bytes in the outbox, so that readers need not lock it.
     held_back: AtomicUsize,
+    /// Whether a batch was told that the stream is blocked, so that it has to be woken when it isn't any more.
+    told_blocked: AtomicBool,
     outbox: Mutex<Outbox>,
     samples_in: AtomicUsize,
     /// Wakes the lane that serves the stream.
@@ -135,8 +128,17 @@ impl Outlet {
         self.state.finishing.load(Ordering::Acquire)
     }
 
-    /// Whether the stream may not send for want of credit. What is sent nevertheless is held back.
+    /// Whether the stream may not send for want of credit. What is sent nevertheless is held back. A [`crate::Batch`] that is told so
+    /// and waits is called again when it isn't so any more.
     pub fn is_blocked(&self) -> bool {
+        let blocked = self.holds_back();
+        if blocked {
+            self.state.told_blocked.store(true, Ordering::Release);
+        }
+        blocked
+    }
+
+    fn holds_back(&self) -> bool {
         self.state.held_back.load(Ordering::Acquire) > HELD_BACK
     }
 
@@ -421,7 +423,7 @@ impl Shared {
         let stream = open.stream;
         let refused = match table.accepted {
             None => Some(Failure::new(code::INVALID, "no model is loaded")),
-            Some(accepted) => refuse(&table, &accepted, &open),
+            Some(accepted) => accepted.refuse(&open, table.newest, table.open_streams()),
         };
         if let Some(failure) = refused {
             drop(table);
@@ -445,6 +447,7 @@ impl Shared {
             ended: AtomicBool::new(false),
             finishing: AtomicBool::new(false),
             held_back: AtomicUsize::new(0),
+            told_blocked: AtomicBool::new(false),
             outbox: Mutex::new(outbox),
             samples_in: AtomicUsize::new(0),
             woken: Condvar::new(),
@@ -662,11 +665,16 @@ impl Shared {
             let something = live.iter().any(|stream| {
                 let entry = table.streams.get(&stream.id());
                 let has_input = entry.is_some_and(|entry| !entry.inbox.is_empty());
-                stream.is_cancelled() || (has_input && !stream.out.is_blocked())
+                // A stream that has nothing more to take may still have something to say, and was told to wait with it.
+                let may_go_on = has_input || stream.out.state.told_blocked.load(Ordering::Acquire);
+                stream.is_cancelled() || (may_go_on && !stream.out.holds_back())
             });
             if added || something || (again && !live.is_empty()) {
                 for stream in live.iter_mut() {
                     stream.cancel_seen = stream.is_cancelled();
+                    if !stream.out.holds_back() {
+                        stream.out.state.told_blocked.store(false, Ordering::Release);
+                    }
                 }
                 return true;
             }
@@ -738,44 +746,6 @@ impl Outlet {
 /// Whether a stream waits to be served. One that has ended is only there for what it holds back.
 fn is_waiting(entry: &Entry) -> bool {
     !entry.leased && !entry.state.ended.load(Ordering::Acquire) && !entry.state.cancelled.load(Ordering::Acquire)
-}
-
-/// Why a stream isn't opened.
-fn refuse(table: &Table, accepted: &Accepted, open: &Open) -> Option<Failure> {
-    use repartee_protocol::worker::Params;
-    if table.newest.is_some_and(|newest| open.stream <= newest) {
-        return Some(Failure::new(
-            code::INVALID,
-            format!("stream {} was used before", open.stream),
-        ));
-    }
-    if open.params.job() != accepted.job {
-        let message = format!(
-            "this worker's model is for {:?}, not for {:?}",
-            accepted.job,
-            open.params.job()
-        );
-        return Some(Failure::new(code::UNSUPPORTED, message));
-    }
-    let rate = match &open.params {
-        Params::Stt(params) => params.rate,
-        Params::Vad(params) => params.rate,
-        Params::Turn(params) => params.rate,
-        Params::Tts(_) | Params::Llm(_) => accepted.rate,
-    };
-    if rate != accepted.rate {
-        return Some(Failure::new(
-            code::UNSUPPORTED,
-            format!("audio at {rate} Hz; this model takes {} Hz", accepted.rate),
-        ));
-    }
-    if table.open_streams() >= accepted.places + accepted.waiting {
-        return Some(Failure::new(
-            code::BUSY,
-            format!("all {} places are taken and {} wait", accepted.places, accepted.waiting),
-        ));
-    }
-    None
 }
 
 /// Byte counts of the wire are unsigned and may be anything; ours fit an `i64`.

@@ -376,6 +376,50 @@ fn audio_is_held_back_until_there_is_credit() {
     assert_eq!(peer.ping().streams, 0);
 }
 
+/// Says something without being given anything, as a language model does, for as long as it may.
+struct Talker(usize);
+
+impl Batch for Talker {
+    fn step(&mut self, streams: &mut [Stream]) -> Step {
+        const PIECES: usize = 1000;
+        for stream in streams {
+            if stream.out().is_blocked() {
+                return Step::Wait;
+            }
+            self.0 += 1;
+            stream.out().audio(&[0; 100]);
+            if self.0 == PIECES {
+                stream.out().done(None, Usage::default());
+            }
+        }
+        Step::Again
+    }
+}
+
+#[test]
+fn a_stream_that_was_blocked_goes_on_with_new_credit_and_without_new_input() {
+    let mut peer = Peer::with(4, Job::Tts, Box::new(|| Service::Batch(Box::new(Talker(0)))));
+    peer.open_tts(1, 1);
+    let (message, _) = peer.next();
+    assert!(matches!(message, ToEngine::Audio { .. }), "{message:?}");
+    // It has said what it could, and waits.
+    while peer.ping().busy_ms > 0 {}
+    let mut pieces = 1;
+    let credit = Credit {
+        stream: StreamId(1),
+        n: 1 << 30,
+    };
+    peer.send(&ToWorker::Credit(credit), &[]);
+    loop {
+        match peer.next().0 {
+            ToEngine::Audio { .. } => pieces += 1,
+            ToEngine::Done(_) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(pieces, 1000);
+}
+
 #[test]
 fn a_cancel_drops_what_is_held_back_and_ends_the_stream_once() {
     let mut peer = Peer::with(4, Job::Tts, Box::new(|| Service::Batch(Box::new(Speaker))));
@@ -483,4 +527,15 @@ fn a_load_that_fails_says_why_and_another_may_follow() {
     assert!(matches!(peer.next().0, ToEngine::Ready(ready) if ready.stream_credit == 10_000));
     peer.send(&ToWorker::Stop, &[]);
     assert!(peer.server.join().expect("no panic").is_ok());
+}
+
+#[test]
+fn a_long_reason_is_cut_and_told() {
+    let mut peer = Peer::started(1, Box::new(|| unreachable!("nothing is loaded")));
+    // Named in the reason and as the file, it would make a header that is longer than the link allows.
+    peer.load(Job::Stt, &"x".repeat(MAX_HEADER * 2 / 3));
+    match peer.next().0 {
+        ToEngine::LoadFailed(failed) => assert!(failed.reason.ends_with('…'), "{} bytes", failed.reason.len()),
+        other => panic!("{other:?}"),
+    }
 }
