@@ -512,12 +512,12 @@ impl Driver {
             let job = &mut self.generations[index];
             if let Some(event) = poll_running(&mut job.progress, context, |stream, context| stream.poll_event(context))
             {
-                if matches!(event, LlmEvent::Done { .. } | LlmEvent::Failed(_)) {
-                    if let Progress::Running(stream) = self.generations.swap_remove(index).progress {
-                        let usage = stream.usage();
-                        let tokens = [usage.prompt, usage.cached, usage.completion];
-                        self.surroundings.metrics.tokens(tokens);
-                    }
+                if matches!(event, LlmEvent::Done { .. } | LlmEvent::Failed(_))
+                    && let Progress::Running(stream) = self.generations.swap_remove(index).progress
+                {
+                    let usage = stream.usage();
+                    let tokens = [usage.prompt, usage.cached, usage.completion];
+                    self.surroundings.metrics.tokens(tokens);
                 }
                 self.input(Input::Llm { id, event });
                 return true;
