@@ -533,7 +533,7 @@ fn a_load_that_fails_says_why_and_another_may_follow() {
 fn a_long_reason_is_cut_and_told() {
     let mut peer = Peer::started(1, Box::new(|| unreachable!("nothing is loaded")));
     // Named in the reason and as the file, it would make a header that is longer than the link allows.
-    peer.load(Job::Stt, &"x".repeat(MAX_HEADER * 2 / 3));
+    peer.load(Job::Stt, &format!("/{}", "x".repeat(MAX_HEADER * 2 / 3)));
     match peer.next().0 {
         ToEngine::LoadFailed(failed) => assert!(failed.reason.ends_with('…'), "{} bytes", failed.reason.len()),
         other => panic!("{other:?}"),
