@@ -31,9 +31,11 @@ PACKET_MS = 100
 SPREAD_MS = 320
 # A stream whose final result comes later than this after its end has fallen behind: what comes on time comes within a few steps.
 LIMIT_MS = 1000
-# How far beyond the expected number the ladder may go, and by which part of it each step is higher.
-LADDER = 2.0
-STEP = 0.05
+# How far beyond its start the ladder may go, by which part of that each step is higher, and to what it goes down where even the start
+# was too high.
+LADDER = 3.0
+UP = 0.08
+DOWN = 0.85
 
 
 def processor_seconds(pid):
@@ -139,7 +141,8 @@ class Peer:
                     await asyncio.sleep(max(0.0, due - time.monotonic()))
                     late = max(late, time.monotonic() - due)
                 await link.send(audio[at : at + packet])
-            end = time.monotonic()
+            # The end as it should have been: a server that doesn't read makes its client late.
+            end = time.monotonic() if at_once else due
             await link.send("Done")
             await listening
             return (max(0.0, last - end) * 1000, late * 1000, messages)
@@ -187,29 +190,31 @@ def say(*words):
 
 
 def ladders(servers, starts, round_number):
-    """The most streams that each keeps up with: one step of each in turn, until each has fallen behind or is at the top."""
+    """The most streams that each keeps up with: one step of each in turn, upwards until it falls behind, or down until it doesn't."""
     kept = [0] * len(servers)
+    streams = [max(1, round(start)) for start in starts]
     climbing = list(range(len(servers)))
-    step = 0
     while climbing:
         for number in list(climbing):
-            streams = max(1, round(starts[number] * (1 + STEP * step)))
-            if streams > starts[number] * LADDER:
-                climbing.remove(number)
-                continue
-            result = servers[number].measure(streams, False)
+            result = servers[number].measure(streams[number], False)
             behind = result["final_p95_ms"] > LIMIT_MS
             say(
-                f"round {round_number}: {servers[number].name}: {streams} streams at the pace of speech: final after"
-                f" {result['final_ms']:.0f} ms, one in twenty after {result['final_p95_ms']:.0f} ms, audio per"
+                f"round {round_number}: {servers[number].name}: {streams[number]} streams at the pace of speech: final"
+                f" after {result['final_ms']:.0f} ms, one in twenty after {result['final_p95_ms']:.0f} ms, audio per"
                 f" processor {result['audio_per_processor']:.1f}, sent late by {result['late_ms']:.0f} ms at most"
                 f"{': behind' if behind else ''}"
             )
-            if behind:
-                climbing.remove(number)
-            else:
-                kept[number] = streams
-        step += 1
+            if behind and kept[number] == 0 and streams[number] > 1:
+                streams[number] = int(streams[number] * DOWN)
+                continue
+            if not behind:
+                # One that had to go down before stops at the first that it keeps up with.
+                went_down = streams[number] < max(1, round(starts[number]))
+                kept[number] = streams[number]
+                streams[number] = math.ceil(streams[number] + starts[number] * UP)
+                if not went_down and streams[number] <= starts[number] * LADDER:
+                    continue
+            climbing.remove(number)
     return kept
 
 
@@ -248,7 +253,7 @@ def main():
         for server in servers:
             server.stop()
 
-    best = {}
+    best = [math.nan, math.nan]
     print(f"### Streams per core: `{arguments.model}`, {arguments.rounds} rounds, medians (each round)\n")
     print("| | seconds of audio per second of processor, at once | streams that keep up at the pace of speech |")
     print("| --- | --: | --: |")
@@ -257,13 +262,10 @@ def main():
         each = [", ".join(f"{value:.1f}" for value in once), ", ".join(str(value) for value in most)]
         print(f"| {server.name} | {cells[0]:.1f} ({each[0]}) | {cells[1]:.0f} ({each[1]}) |".replace("nan ()", "–"))
         if isinstance(server, Peer):
-            best = {column: max(best.get(column, 0), value) for column, value in enumerate(cells)}
+            best = [max(cells[column], best[column], key=lambda value: (not math.isnan(value), value)) for column in (0, 1)]
         else:
-            ratios = [value / best[column] for column, value in enumerate(cells)]
-            print(
-                f"| **worker against the better of the server's settings** | **{ratios[0]:.2f}** | **{ratios[1]:.2f}** |"
-                .replace("**nan**", "–")
-            )
+            ratios = [f"{cell / most:.2f}" if most else "–" for cell, most in zip(cells, best)]
+            print(f"| worker against the better of the server's settings | {ratios[0]} | {ratios[1]} |".replace("nan", "–"))
     print(
         f"\n{arguments.streams} streams at once, {arguments.seconds} s each. The server: one inference thread, one for the"
         " network, a loop of 10 ms; both on one core, their clients on another. A stream keeps up if its final result"

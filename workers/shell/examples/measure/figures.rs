@@ -67,6 +67,16 @@ impl Cell {
         }
     }
 
+    /// So much for each second of the processor. Nothing where that was a few ticks of the kernel's.
+    pub(crate) fn per_processor(amount: f64, seconds: f64) -> Self {
+        const FEW: f64 = 0.05;
+        if seconds < FEW {
+            return Self::none();
+        }
+        let rate = amount / seconds;
+        Self::number(rate, if rate < 100.0 { 1 } else { 0 }, "")
+    }
+
     /// What couldn't be measured.
     pub(crate) fn none() -> Self {
         Self {

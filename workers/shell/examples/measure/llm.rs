@@ -1,12 +1,12 @@
 //! A language model: how soon it answers, and what more answers at once cost.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use repartee_worker_shell::protocol::{Chat, ChatMessage, LlmParams, Params, Role, StreamId, ToEngine, Usage};
 
 use crate::arguments::Arguments;
 use crate::figures::{Cell, Spread, Table};
-use crate::session::Session;
+use crate::session::{LEAST, MOST_RUNS, Session};
 
 /// Beginnings of stories: a name and what goes on. Each prompt is another pair, so that the worker finds no beginning in its cache.
 const NAMES: [&str; 17] = [
@@ -31,13 +31,6 @@ const BEGINNINGS: [&str; 16] = [
     "climbed up a high hill to see the whole town",
     "got a letter from a friend who lived far away",
 ];
-
-/// Answers of small models are made in milliseconds, and the kernel counts processor time in tens of them: each number of streams is
-/// measured for so long in each round.
-const LEAST: Duration = Duration::from_secs(1);
-
-/// And so often at most.
-const MOST_BATCHES: u32 = 50;
 
 #[derive(Debug, Default)]
 struct Sums {
@@ -64,7 +57,7 @@ pub(crate) fn measure(session: &mut Session, arguments: &Arguments, table: &mut 
         for (streams, sums) in streams.iter().zip(&mut sums) {
             let began = Instant::now();
             let processor = session.processor_seconds();
-            for _ in 0..MOST_BATCHES {
+            for _ in 0..MOST_RUNS {
                 answer(session, *streams, arguments.tokens, &mut asked, sums)?;
                 if began.elapsed() >= LEAST {
                     break;

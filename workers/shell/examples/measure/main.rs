@@ -1,5 +1,5 @@
 //! Measures a worker over its link, as the engine would use it: load, memory, latencies at the pace of speech, throughput, and the processor
-//! time of its process. `make bench-workers` runs it for every worker that is built; `docs/performance.md` says how to read it.
+//! time of its process. `make bench-workers` runs it for every worker that is built.
 //!
 //! Processor time is what the kernel accounts to the worker, its ended children included. It hardly depends on who else uses the
 //! machine, unlike every wall clock figure.

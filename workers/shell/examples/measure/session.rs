@@ -22,6 +22,13 @@ const PATIENCE: Duration = Duration::from_secs(50);
 /// How many ticks `/proc` counts in a second: `USER_HZ`, which is 100 for every program on Linux.
 const TICKS: f64 = 100.0;
 
+/// Small models finish in milliseconds what the kernel counts in ticks of ten: whatever isn't bound to the pace of speech is repeated for so long
+/// in each round.
+pub(crate) const LEAST: Duration = Duration::from_secs(1);
+
+/// And so often at most.
+pub(crate) const MOST_RUNS: u32 = 50;
+
 /// What a worker said, and when it arrived.
 #[derive(Debug)]
 pub(crate) struct Heard {
