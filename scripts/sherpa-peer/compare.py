@@ -4,8 +4,9 @@ Called by scripts/bench-sherpa-peer.sh. Both servers get one core and one infere
 in turns within one run, so that whoever else uses the machine disturbs both alike:
 
 - "at once": all streams are sent as fast as the server takes them; seconds of audio per second of the server's processor time;
-- "at the pace of speech": 100 ms of audio every 100 ms on each stream, more and more streams until the final results of one in
-  twenty come later than LIMIT after the end; the largest number before that.
+- "some at the pace of speech": 100 ms of audio every 100 ms on each of a fixed number of streams; the same;
+- "at the pace of speech": the same pace, more and more streams until the final results of one in twenty come later than LIMIT
+  after the end; the largest number before that.
 """
 
 import argparse
@@ -228,6 +229,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=15)
     parser.add_argument("--streams", type=int, default=32, help="at once")
+    parser.add_argument("--some", type=int, default=24, help="streams at the pace of speech")
     parser.add_argument("--batches", default="16,32")
     parser.add_argument("--no-ladder", action="store_true")
     arguments = parser.parse_args()
@@ -236,6 +238,7 @@ def main():
     # The peer with each of its good settings, and the worker as it comes.
     servers = [Peer(arguments, int(batch)) for batch in arguments.batches.split(",")] + [Ours(arguments)]
     at_once = [[] for _ in servers]
+    paced = [[] for _ in servers]
     kept = [[] for _ in servers]
     try:
         for round_number in range(1, arguments.rounds + 1):
@@ -243,6 +246,13 @@ def main():
                 result = server.measure(arguments.streams, True)
                 results.append(result["audio_per_processor"])
                 say(f"round {round_number}: {server.name}: at once {results[-1]:.1f}")
+            for server, results in zip(servers, paced):
+                result = server.measure(arguments.some, False)
+                results.append(result["audio_per_processor"])
+                say(
+                    f"round {round_number}: {server.name}: {arguments.some} at the pace of speech {results[-1]:.1f}, final"
+                    f" after {result['final_ms']:.0f} ms, one in twenty after {result['final_p95_ms']:.0f} ms"
+                )
             if arguments.no_ladder:
                 continue
             # Somewhat below what each can do by its processor time, as far as that has shown.
@@ -253,19 +263,26 @@ def main():
         for server in servers:
             server.stop()
 
-    best = [math.nan, math.nan]
+    columns = (at_once, paced, kept)
+    best = [math.nan for _ in columns]
     print(f"### Streams per core: `{arguments.model}`, {arguments.rounds} rounds, medians (each round)\n")
-    print("| | seconds of audio per second of processor, at once | streams that keep up at the pace of speech |")
-    print("| --- | --: | --: |")
-    for server, once, most in zip(servers, at_once, kept):
-        cells = [statistics.median(once), statistics.median(most) if most else math.nan]
-        each = [", ".join(f"{value:.1f}" for value in once), ", ".join(str(value) for value in most)]
-        print(f"| {server.name} | {cells[0]:.1f} ({each[0]}) | {cells[1]:.0f} ({each[1]}) |".replace("nan ()", "–"))
+    print(
+        "| | seconds of audio per second of processor, at once"
+        f" | the same, {arguments.some} streams at the pace of speech | streams that keep up at the pace of speech |"
+    )
+    print("| --- | --: | --: | --: |")
+    for number, server in enumerate(servers):
+        cells = [statistics.median(column[number]) if column[number] else math.nan for column in columns]
+        texts = []
+        for cell, column in zip(cells, columns):
+            each = ", ".join(f"{value:.4g}" for value in column[number])
+            texts.append("–" if math.isnan(cell) else f"{cell:.4g} ({each})")
+        print(f"| {server.name} | {' | '.join(texts)} |")
         if isinstance(server, Peer):
-            best = [max(cells[column], best[column], key=lambda value: (not math.isnan(value), value)) for column in (0, 1)]
+            best = [cell if math.isnan(most) else max(cell, most) for cell, most in zip(cells, best)]
         else:
-            ratios = [f"{cell / most:.2f}" if most else "–" for cell, most in zip(cells, best)]
-            print(f"| worker against the better of the server's settings | {ratios[0]} | {ratios[1]} |".replace("nan", "–"))
+            ratios = ["–" if math.isnan(cell) or not most else f"{cell / most:.2f}" for cell, most in zip(cells, best)]
+            print(f"| worker against the better of the server's settings | {' | '.join(ratios)} |")
     print(
         f"\n{arguments.streams} streams at once, {arguments.seconds} s each. The server: one inference thread, one for the"
         " network, a loop of 10 ms; both on one core, their clients on another. A stream keeps up if its final result"
