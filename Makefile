@@ -26,7 +26,7 @@ STEP := scripts/step.sh
 # What the set-up tells to type again when it needs something first.
 export MAKE_GOAL := $(or $(firstword $(MAKECMDGOALS)),run)
 
-.PHONY: help setup run build workers test test-workers check fmt bench test-browser clean
+.PHONY: help setup run build workers test test-workers check fmt bench bench-workers test-browser clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{ printf "make %-14s %s\n", $$1, $$2 }'
@@ -58,6 +58,9 @@ fmt: ## Format everything
 bench: setup ## The benchmarks and their report (docs/performance.md says how to read it)
 	@cargo build --locked --profile bench $(DEFAULT_WORKERS)
 	@TARGET="$(TARGET)" scripts/bench.sh $(ARGS)
+
+bench-workers: setup ## Every worker that is built, with every model that is here; ARGS=--quick says only that it works
+	@TARGET="$(TARGET)" scripts/bench-workers.sh $(ARGS)
 
 test-workers: setup ## The workers with a set-up of their own, on real and synthetic models; WORKERS=llama chooses
 	@TARGET="$(TARGET)" scripts/test-workers.sh

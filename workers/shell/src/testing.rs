@@ -23,8 +23,42 @@ pub struct Client {
     /// The process.
     pub process: Child,
     socket: UnixStream,
-    decoder: Decoder,
+    listener: Listener,
     streams: u64,
+}
+
+/// The half of a link on which the worker speaks.
+#[derive(Debug)]
+pub struct Listener {
+    socket: UnixStream,
+    decoder: Decoder,
+}
+
+impl Listener {
+    fn new(socket: UnixStream) -> Self {
+        Self {
+            socket,
+            decoder: Decoder::new(),
+        }
+    }
+
+    /// The next message.
+    ///
+    /// # Errors
+    /// When the link breaks, nothing comes for a minute, or what comes isn't a message.
+    pub fn receive(&mut self) -> io::Result<(ToEngine, Bytes)> {
+        let mut buffer = [0; 65_536];
+        loop {
+            if let Some(frame) = self.decoder.next_frame().map_err(io::Error::other)? {
+                return Ok((frame.to_engine().map_err(io::Error::other)?, frame.payload));
+            }
+            let length = self.socket.read(&mut buffer)?;
+            if length == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.decoder.push(&buffer[..length]);
+        }
+    }
 }
 
 impl Client {
@@ -51,8 +85,8 @@ impl Client {
         let process = command.stdin(Stdio::from(OwnedFd::from(theirs))).spawn()?;
         let mut client = Self {
             process,
+            listener: Listener::new(ours.try_clone()?),
             socket: ours,
-            decoder: Decoder::new(),
             streams: 0,
         };
         match client.receive()?.0 {
@@ -127,17 +161,17 @@ impl Client {
     /// # Errors
     /// When the link breaks, nothing comes for a minute, or what comes isn't a message.
     pub fn receive(&mut self) -> io::Result<(ToEngine, Bytes)> {
-        let mut buffer = [0; 65_536];
-        loop {
-            if let Some(frame) = self.decoder.next_frame().map_err(io::Error::other)? {
-                return Ok((frame.to_engine().map_err(io::Error::other)?, frame.payload));
-            }
-            let length = self.socket.read(&mut buffer)?;
-            if length == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            self.decoder.push(&buffer[..length]);
-        }
+        self.listener.receive()
+    }
+
+    /// Hands out the half of the link on which the worker speaks, so that another thread can listen while this one sends. Every later message
+    /// comes there, and none to [`receive`](Self::receive).
+    ///
+    /// # Errors
+    /// When the system has no more file descriptors.
+    pub fn take_listener(&mut self) -> io::Result<Listener> {
+        let silent = Listener::new(self.socket.try_clone()?);
+        Ok(std::mem::replace(&mut self.listener, silent))
     }
 }
 
