@@ -130,7 +130,14 @@ async fn several_who_lose_the_recogniser_at_once_all_get_their_words() {
     let Some(recording) = recording("librivox-sense/sense_and_sensibility_01_austen_64kb-0890.wav") else {
         return;
     };
-    let Some(server) = embedded(&["--set", "stt.model=pocketsphinx-en-us-fast"]).await else {
+    // The recording is one turn, however final its pauses sound.
+    let one_turn = [
+        "--set",
+        "stt.model=pocketsphinx-en-us-fast",
+        "--set",
+        "turn.backend=none",
+    ];
+    let Some(server) = embedded(&one_turn).await else {
         return;
     };
     let hello = Hello {
@@ -165,16 +172,20 @@ async fn several_who_lose_the_recogniser_at_once_all_get_their_words() {
     }
     let wanted = recording.words.clone().unwrap_or_default();
     for client in &mut clients {
-        let found = client
-            .until_within(
-                "the transcript all the same",
-                Duration::from_secs(90),
-                |event| match event {
-                    Event::Transcript(transcript) if transcript.is_final => Some(words(transcript.text.expose())),
-                    _ => None,
-                },
-            )
-            .await;
+        let is_final = |event: &Event| match event {
+            Event::Transcript(transcript) if transcript.is_final => Some(words(transcript.text.expose())),
+            _ => None,
+        };
+        // On a busy machine a turn may be over before the worker of the others is killed.
+        let found = match client.events.iter().find_map(|(_, event)| is_final(event)) {
+            Some(found) => found,
+            None => {
+                let limit = Duration::from_secs(90);
+                client
+                    .until_within("the transcript all the same", limit, is_final)
+                    .await
+            }
+        };
         println!("{} of {} words heard wrong", word_errors(&wanted, &found), wanted.len());
         assert!(
             found.len() * 2 >= wanted.len(),

@@ -177,14 +177,14 @@ impl Session {
         if pause.opinion != Opinion::Unasked || silence < endpoint::ASK_TURN_MODEL_AFTER {
             return;
         }
-        pause.opinion = Opinion::Asked(id);
         // The model judges one turn: what was said before it would only mislead it.
         let pre_roll = Samples::from_millis(self.settings.speech.pre_roll_ms.into());
-        let from = open
-            .speech_start
-            .saturating_sub(pre_roll)
-            .max(self.clock.kept_from)
-            .min(end);
+        let from = open.speech_start.saturating_sub(pre_roll).max(self.clock.kept_from);
+        if from >= end {
+            // The detector is so far behind that the audio is gone already.
+            return;
+        }
+        pause.opinion = Opinion::Asked(id);
         self.ids.prediction = id.next();
         self.act(Action::Predict { id, from, end });
     }

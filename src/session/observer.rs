@@ -127,7 +127,7 @@ impl Observer {
                     "the turn model is asked one question at a time",
                 )?;
                 must(
-                    *from >= self.kept_from && from <= end,
+                    *from >= self.kept_from && from < end,
                     "audio that was given up is not judged",
                 )?;
                 must(self.open_turn.is_some(), "the turn model is asked about an open turn")

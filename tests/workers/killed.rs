@@ -8,7 +8,14 @@ async fn a_recogniser_killed_in_an_utterance_loses_none_of_it() {
     let Some(question) = question() else { return };
     let question = samples(question);
     for (stt, process) in recognisers() {
-        let server = serve(&["--stt", &stt, "--llm", "none", "--tts", "none"]).await;
+        // Both turns end by the same silence, so that they are of the same length.
+        let by_silence = ["--set", "turn.backend=none"];
+        let arguments = [
+            &["--stt", &stt, "--llm", "none", "--tts", "none"],
+            by_silence.as_slice(),
+        ]
+        .concat();
+        let server = serve(&arguments).await;
         let mut client = Client::open_with(server.address, stages(true, false, false)).await;
         let heard = async |client: &mut Client| {
             let text = client
