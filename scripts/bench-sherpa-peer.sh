@@ -6,6 +6,7 @@
 #   scripts/bench-sherpa-peer.sh --rounds 1 --seconds 8 --no-ladder
 #                                                 scripts/sherpa-peer/compare.py says what else there is
 #
+#   REPARTEE_NO_BUILD=1   measures what is built already
 #   REPARTEE_SPEECH       a folder with recordings (default ../shared/speech)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -26,11 +27,11 @@ for recording in "${recordings[@]}"; do
 done
 [ "${#audio[@]}" -gt 0 ] || fail "there are no recordings in $speech." "Name a folder that holds ${recordings[0]}.wav:  REPARTEE_SPEECH=FOLDER"
 
-if [ ! -x "$target/release/repartee-worker-sherpa" ] || [ "${REPARTEE_NO_BUILD:-0}" != 1 ]; then
+if [ "${REPARTEE_NO_BUILD:-0}" != 1 ]; then
   scripts/worker.sh sherpa >&2
+  scripts/step.sh "build (release): measure" \
+    cargo build --release --locked -p repartee-worker-shell --example measure >&2
 fi
-scripts/step.sh "build (release): measure" \
-  cargo build --release --locked -p repartee-worker-shell --example measure >&2
 scripts/step.sh "synthetic models for the worker sherpa" scripts/synthetic.sh sherpa >&2
 
 ensure_packages python3-venv ca-certificates util-linux >&2

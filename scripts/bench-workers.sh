@@ -6,6 +6,7 @@
 #   WORKERS="sherpa flite" MODELS=zipformer …      only these workers, only models whose name holds this
 #   ROUNDS=5 STREAMS=1,2,4,8,16 …                  other rounds (default 3) and numbers of streams (default 1,2,4,8)
 #
+#   REPARTEE_NO_BUILD=1   measures what is built already
 #   REPARTEE_MODELS   a folder with real models (default ../shared/models)
 #   REPARTEE_SPEECH   a folder with recordings (default ../shared/speech)
 #
@@ -94,18 +95,17 @@ options_of() {
 
 # NAME ROOT MODEL: measures one model. What it is for isn't told by every probe, so each job of the worker is tried.
 measure() {
-  local job problems="" problem options
+  local job problems="" options
   for job in $(jobs_of "$1"); do
     mapfile -t options < <(options_of "$1" "$job")
     printf 'measuring %s with %s\n' "$1" "$3" >&2
-    if problem=$("$target/release/examples/measure" --worker "$target/release/repartee-worker-$1" --job "$job" \
+    if "$target/release/examples/measure" --worker "$target/release/repartee-worker-$1" --job "$job" \
       --models "$2" --model "$3" --streams "$streams" --rounds "$rounds" --loads "$loads" \
-      "${options[@]}" 2>"$work/errors" >"$work/table"); then
+      "${options[@]}" 2>"$work/errors" >"$work/table"; then
       cat "$work/table"
       return
     fi
-    problem=$(tail -n 1 "$work/errors")
-    problems+="${problems:+; }$job: $problem"
+    problems+="${problems:+; }$job: $(tail -n 1 "$work/errors")"
   done
   unmeasured+=("- $1, \`$3\`: $problems")
 }
