@@ -233,16 +233,60 @@ async fn audio_faster_than_the_worker_takes_it_is_answered_with_full() {
     }
 }
 
-#[tokio::test]
-async fn a_program_that_talks_rubbish_is_ended_and_the_reason_says_so() {
+/// A worker that is a shell script; its standard input is the link.
+fn script(name: &str, lines: &str) -> (tempfile::TempDir, Specification) {
     use std::os::unix::fs::PermissionsExt as _;
 
     let folder = tempfile::tempdir().expect("a folder");
-    let program = folder.path().join("rubbish");
-    // Its standard input is the link.
-    std::fs::write(&program, "#!/bin/sh\nexec cat /dev/zero >&0\n").expect("a script");
+    let program = folder.path().join(name);
+    std::fs::write(&program, format!("#!/bin/sh\n{lines}\n")).expect("a script");
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
-    let specification = Specification::new("rubbish", program, Job::Stt, "none");
+    let specification = Specification::new(name, program, Job::Stt, "model.bin");
+    (folder, specification)
+}
+
+/// What a script says first.
+const HELLO: &str = r#"echo '{"type":"hello","protocol":1,"name":"script","version":"1","jobs":["stt"]}' >&0"#;
+
+/// Why such a worker isn't used.
+async fn given_up(specification: Specification) -> String {
+    let mut next = 0;
+    let worker = Worker::start(specification, move || {
+        next += 1;
+        Generation::new(next)
+    });
+    timeout(PATIENCE, worker.ready())
+        .await
+        .expect("it is given up")
+        .expect_err("it never loads")
+}
+
+#[tokio::test]
+async fn a_worker_of_another_version_is_not_used() {
+    let (_folder, specification) = script("newer", &HELLO.replace("\"protocol\":1", "\"protocol\":99"));
+    let reason = given_up(specification).await;
+    for part in ["newer can't be used", "version 99 of the link, not 1"] {
+        assert!(reason.contains(part), "{part} in {reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_hangs_while_it_loads_is_given_up() {
+    let half = r#"printf '{"type":"ready","load_ms":1,"payl' >&0"#;
+    for (name, last) in [("silent", ""), ("broken-off", half)] {
+        let lines = format!("{HELLO}\nread load <&0\necho 'reading model.bin' >&2\n{last}\nexec sleep 600");
+        let (_folder, mut specification) = script(name, &lines);
+        specification.load_timeout = Duration::from_millis(300);
+        let reason = given_up(specification).await;
+        for part in [name, "no loaded model in 300ms", "reading model.bin", "3 times"] {
+            assert!(reason.contains(part), "{part} in {reason}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_talks_rubbish_is_ended_and_the_reason_says_so() {
+    let (_folder, specification) = script("rubbish", "exec cat /dev/zero >&0");
     let worker = Worker::start(specification, || Generation::new(1));
     let mut state = worker.state();
     let told = state.wait_for(|state| matches!(state, State::Lost { reason, .. } if reason.contains("not a frame")));
@@ -260,26 +304,10 @@ async fn a_program_that_talks_rubbish_is_ended_and_the_reason_says_so() {
 
 #[tokio::test]
 async fn a_program_that_ends_while_it_loads_is_given_up_with_its_last_words() {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    let folder = tempfile::tempdir().expect("a folder");
-    let program = folder.path().join("brittle");
     // Native libraries do this with a file that they can't read.
-    let hello = r#"{"type":"hello","protocol":1,"name":"brittle","version":"1","jobs":["stt"]}"#;
-    let script =
-        format!("#!/bin/sh\necho '{hello}' >&0\nread load <&0\necho 'bad magic in model.bin' >&2\nkill -ABRT $$\n");
-    std::fs::write(&program, script).expect("a script");
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
-    let specification = Specification::new("brittle", program, Job::Stt, "model.bin");
-    let mut next = 0;
-    let worker = Worker::start(specification, move || {
-        next += 1;
-        Generation::new(next)
-    });
-    let reason = timeout(PATIENCE, worker.ready())
-        .await
-        .expect("it is given up")
-        .expect_err("it never loads");
+    let lines = format!("{HELLO}\nread load <&0\necho 'bad magic in model.bin' >&2\nkill -ABRT $$");
+    let (_folder, specification) = script("brittle", &lines);
+    let reason = given_up(specification).await;
     for part in ["brittle", "model.bin", "bad magic", "signal 6 (SIGABRT)", "3 times"] {
         assert!(reason.contains(part), "{part} in {reason}");
     }

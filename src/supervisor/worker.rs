@@ -359,7 +359,7 @@ enum Greeting {
 }
 
 async fn greet(specification: &Specification, running: &mut Running) -> Result<(Hello, Ready), Greeting> {
-    let silent = |what: &str, time: Duration| Greeting::Broken(format!("no {what} in {} s", time.as_secs()));
+    let silent = |what: &str, time: Duration| Greeting::Broken(format!("no {what} in {time:?}"));
     let hello = match timeout(HELLO_TIMEOUT, running.messages.recv()).await {
         Ok(Some(ToEngine::Hello(hello))) => hello,
         Ok(Some(_)) => return Err(Greeting::Wrong("it says something before hello".to_owned())),
