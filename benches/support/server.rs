@@ -64,6 +64,8 @@ pub(crate) fn run(options: &ServerOptions) -> Outcome<()> {
     let engine_options = EngineOptions {
         // Those of the pilot may not have been let go of yet.
         max_sessions: options.sessions + 8,
+        // As `repartee serve` does.
+        real_time: true,
         ..EngineOptions::default()
     };
     let engine = Engine::new(engine_options, registry(options)?, Arc::new(Metrics::default()));
