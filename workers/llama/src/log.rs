@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::{CStr, c_char, c_void};
+use std::io::Write;
 use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
@@ -10,6 +11,8 @@ use llama_cpp_sys_2 as sys;
 
 /// How many of the last lines are kept.
 const LINES: usize = 8;
+/// How many of them say why ggml aborts: what failed, where, and the call.
+const CAUSE: usize = 3;
 /// How much of each.
 const LONGEST: usize = 300;
 
@@ -32,6 +35,20 @@ pub(crate) fn keep() {
         sys::llama_log_set(Some(heard), ptr::null_mut());
         sys::mtmd_helper_log_set(Some(heard), ptr::null_mut());
     }
+    // SAFETY: this function too lives as long as the process and doesn't unwind.
+    unsafe { sys::ggml_set_abort_callback(Some(aborted)) };
+}
+
+/// The library is about to end the process. It says "CUDA error", and why only to the log.
+extern "C" fn aborted(message: *const c_char) {
+    if message.is_null() {
+        return;
+    }
+    // SAFETY: the library hands over a string that lives during the call.
+    let message = unsafe { CStr::from_ptr(message) }.to_string_lossy();
+    // Whoever holds the log may be who aborts: waiting for it could be for ever.
+    let said = LOG.try_lock().map(|log| log.said(CAUSE)).unwrap_or_default();
+    let _ = writeln!(std::io::stderr(), "llama.cpp gives up: {message}: {said}");
 }
 
 extern "C" fn heard(level: sys::ggml_log_level, text: *const c_char, _data: *mut c_void) {
@@ -44,6 +61,13 @@ extern "C" fn heard(level: sys::ggml_log_level, text: *const c_char, _data: *mut
 }
 
 impl Log {
+    /// So many of the last lines.
+    fn said(&self, most: usize) -> String {
+        let lines = self.lines.iter().skip(self.lines.len().saturating_sub(most));
+        let lines: Vec<&str> = lines.map(|line| line.trim()).filter(|line| !line.is_empty()).collect();
+        lines.join("; ")
+    }
+
     fn take(&mut self, level: sys::ggml_log_level, text: &str) {
         if level == sys::GGML_LOG_LEVEL_CONT {
             if self.keeps
@@ -56,11 +80,15 @@ impl Log {
         }
         self.keeps = level == sys::GGML_LOG_LEVEL_WARN || level == sys::GGML_LOG_LEVEL_ERROR;
         if self.keeps {
+            let line: String = text.trim_end_matches('\n').chars().take(LONGEST).collect();
+            // Said again and again it would push out the cause.
+            if self.lines.back() == Some(&line) {
+                return;
+            }
             if self.lines.len() == LINES {
                 self.lines.pop_front();
             }
-            self.lines
-                .push_back(text.trim_end_matches('\n').chars().take(LONGEST).collect());
+            self.lines.push_back(line);
         }
     }
 }
@@ -72,14 +100,7 @@ pub(crate) fn forget() {
 
 /// The last warnings and errors since [`forget`], `"; "` between them. Empty where there were none.
 pub(crate) fn last() -> String {
-    let log = LOG.lock().unwrap_or_else(PoisonError::into_inner);
-    let lines: Vec<&str> = log
-        .lines
-        .iter()
-        .map(String::as_str)
-        .filter(|line| !line.is_empty())
-        .collect();
-    lines.join("; ")
+    LOG.lock().unwrap_or_else(PoisonError::into_inner).said(LINES)
 }
 
 /// `problem`, with what the library said about it.
@@ -107,11 +128,13 @@ mod tests {
         assert!(log.lines.is_empty());
         log.take(sys::GGML_LOG_LEVEL_ERROR, "no such ");
         log.take(sys::GGML_LOG_LEVEL_CONT, "tensor\n");
+        log.take(sys::GGML_LOG_LEVEL_ERROR, "no such tensor\n");
         assert_eq!(log.lines, ["no such tensor"]);
         for number in 0..LINES * 2 {
             log.take(sys::GGML_LOG_LEVEL_WARN, &format!("{number}\n"));
         }
         assert_eq!(log.lines.len(), LINES);
+        assert_eq!(log.said(2), format!("{}; {}", LINES * 2 - 2, LINES * 2 - 1));
         log.take(sys::GGML_LOG_LEVEL_ERROR, &"x".repeat(LONGEST * 2));
         assert_eq!(log.lines.back().map(String::len), Some(LONGEST));
     }
