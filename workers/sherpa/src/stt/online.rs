@@ -30,8 +30,8 @@ const MOST_TOGETHER: usize = 16;
 /// With more utterances than this at once, a step waits for company.
 const GATHER_FROM: usize = 4;
 
-/// For so long: next to the 320 ms of a usual chunk nobody notices, and utterances that began at different moments share steps.
-const GATHERING: Duration = Duration::from_millis(10);
+/// For so long: a tenth of a usual chunk of 320 ms, in which of 24 utterances that began at different moments two or three come together.
+const GATHERING: Duration = Duration::from_millis(30);
 
 /// How the library cuts audio into chunks, in frames of 10 ms.
 #[derive(Clone, Copy, Debug)]
