@@ -409,8 +409,9 @@ fn sixteen_streams_cost_no_more_each_than_one_alone() {
     println!("synthetic-zipformer-bench: load {load} ms, first inference {warmup} ms, {memory} MiB");
     let audio = melody(6, 9);
     let seconds = audio.len() as f64 / RATE as f64;
-    let mut costs = Vec::new();
-    for count in [1, 4, 16] {
+    // The least of two rounds, in turns, as the machine does other things too.
+    let mut costs = std::collections::BTreeMap::new();
+    for count in [1, 4, 16, 1, 4, 16] {
         let streams: Vec<StreamId> = (0..count)
             .map(|_| client.open(Params::Stt(stt())).expect("a link"))
             .collect();
@@ -434,11 +435,12 @@ fn sixteen_streams_cost_no_more_each_than_one_alone() {
             spent / heard,
             heard / spent
         );
-        costs.push(spent / heard);
+        let cost: &mut f64 = costs.entry(count).or_insert(f64::INFINITY);
+        *cost = cost.min(spent / heard);
     }
     // A step for all is one step: what each costs falls, if not by much, since states have to be put together and taken apart. The rest
     // is for a noisy machine.
-    assert!(costs[2] < costs[0] * 1.3, "{costs:?}");
+    assert!(costs[&16] < costs[&1] * 1.3, "{costs:?}");
 }
 
 /// The recognisers that the worker finds below a folder.
