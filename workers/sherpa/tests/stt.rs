@@ -410,7 +410,7 @@ fn sixteen_streams_cost_no_more_each_than_one_alone() {
     let audio = melody(6, 9);
     let seconds = audio.len() as f64 / RATE as f64;
     // The least of two rounds, in turns, as the machine does other things too.
-    let mut costs = std::collections::BTreeMap::new();
+    let mut costs = BTreeMap::new();
     for count in [1, 4, 16, 1, 4, 16] {
         let streams: Vec<StreamId> = (0..count)
             .map(|_| client.open(Params::Stt(stt())).expect("a link"))
