@@ -19,7 +19,7 @@ done
 $step "lints of the workers" cargo clippy --locked "${packages[@]}" --all-targets -- -D warnings
 $step "build: the workers and their tests" cargo build --locked "${packages[@]}" --bins --tests
 # They hold conversations with real libraries on all cores, so one at a time.
-$step "tests of the workers" cargo test --locked "${packages[@]}" -- --test-threads=1
+$step "tests of the workers" cargo test --locked --no-fail-fast "${packages[@]}" -- --test-threads=1
 
 # The engine with each of them, out of the build that `make test` made. What isn't chosen here is skipped, and says so.
 scripts/build-tests.sh

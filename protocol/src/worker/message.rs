@@ -285,6 +285,14 @@ pub struct Usage {
     /// Time computed for it, in µs.
     #[serde(default)]
     pub compute_us: u64,
+    /// Steps that the model made from its beginning to its end, for it alone or for all streams at once; 0 where they aren't counted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub steps: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The stream has ended as it should.

@@ -47,6 +47,8 @@ pub(crate) struct Engine {
     pub(crate) eyes: Option<Eyes>,
     pub(crate) limits: Limits,
     pub(crate) live: BTreeMap<StreamId, Live>,
+    /// Steps made so far.
+    pub(crate) steps: u64,
 }
 
 /// A stream's part of a step.
@@ -163,6 +165,7 @@ impl Engine {
             cached,
             made: 0,
             compute: std::time::Duration::ZERO,
+            since: self.steps,
         })
     }
 
@@ -380,6 +383,7 @@ impl Engine {
                     .map_err(|error| error.to_string())?;
             }
         }
+        self.steps += 1;
         self.context.decode(&mut self.batch).map_err(|error| error.to_string())
     }
 
@@ -445,8 +449,8 @@ impl Engine {
             return;
         };
         match live.answer.finish(stream, stopped, reason == "stop", out) {
-            Ok(0) => out.done(Some(reason), live.usage()),
-            Ok(_) => out.done(Some("tool_calls"), live.usage()),
+            Ok(0) => out.done(Some(reason), live.usage(self.steps)),
+            Ok(_) => out.done(Some("tool_calls"), live.usage(self.steps)),
             Err(failure) => out.fail(failure),
         }
         self.forget(stream);

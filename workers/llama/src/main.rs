@@ -159,6 +159,7 @@ impl Worker for Llama {
                 prompt_chunk: settings.prompt_chunk as usize,
             },
             live: BTreeMap::new(),
+            steps: 0,
         };
         Ok(Loaded {
             model: info,

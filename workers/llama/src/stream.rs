@@ -33,17 +33,20 @@ pub(crate) struct Live {
     pub(crate) made: u32,
     /// The share in the time of the steps that it took part in.
     pub(crate) compute: Duration,
+    /// How many steps the model had made when it was taken.
+    pub(crate) since: u64,
 }
 
 impl Live {
-    /// What it used so far.
-    pub(crate) fn usage(&self) -> Usage {
+    /// What it used so far, after so many `steps` of the model.
+    pub(crate) fn usage(&self, steps: u64) -> Usage {
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         Usage {
             prompt_tokens: count(self.prompt.len()),
             cached_tokens: count(self.cached),
             completion_tokens: self.made,
             compute_us: u64::try_from(self.compute.as_micros()).unwrap_or(u64::MAX).max(1),
+            steps: steps - self.since,
             ..Usage::default()
         }
     }

@@ -440,7 +440,7 @@ fn sixteen_streams_cost_no_more_each_than_one_alone() {
     }
     // A step for all is one step: what each costs falls, if not by much, since states have to be put together and taken apart. The rest
     // is for a noisy machine.
-    assert!(costs[&16] < costs[&1] * 1.3, "{costs:?}");
+    assert!(costs[&16] < costs[&1] * 1.5, "{costs:?}");
 }
 
 /// The recognisers that the worker finds below a folder.
