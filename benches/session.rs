@@ -7,7 +7,7 @@ use repartee::call::{BackendKind, Probability, Settings, SttEvent};
 use repartee::id::{Generation, TranscriptionId};
 use repartee::pii::Pii;
 use repartee::session::simulation::{Latencies, Script};
-use repartee::session::{BackendChange, Input, Output, Session};
+use repartee::session::{Arrival, BackendChange, Input, Output, Session};
 use repartee::time::{Samples, Time};
 
 /// A session that hears, and has heard `steps` frames of this loudness.
@@ -22,13 +22,7 @@ impl Hearing {
         session.handle(Time::ZERO, Input::Connected);
         drain(&mut session);
         for kind in BackendKind::ALL {
-            let change = BackendChange::Ready {
-                name: "bench".to_owned(),
-                model: "bench".to_owned(),
-                generation: Generation::new(1),
-                device: None,
-                synthetic: false,
-            };
+            let change = BackendChange::Ready(Arrival::new("bench", "bench", Generation::new(1)));
             session.handle(Time::ZERO, Input::Backend { kind, change });
             drain(&mut session);
         }

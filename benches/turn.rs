@@ -22,7 +22,7 @@ use repartee::provider::onnx::Places;
 use repartee::provider::silero::{self, SileroBackend, SileroOptions};
 use repartee::provider::smart_turn::measure::Parts;
 use repartee::provider::smart_turn::{self, SmartTurnBackend, SmartTurnOptions};
-use repartee::session::{Action, BackendChange, Input, Output, Session};
+use repartee::session::{Action, Arrival, BackendChange, Input, Output, Session};
 use repartee::time::{Samples, Time};
 
 /// What a question takes from a session's side on a quiet machine, inference and spectrogram together.
@@ -189,13 +189,7 @@ fn hear(sound: &[i16], speech: &[Probability], judge: &mut dyn FnMut(&[i16]) -> 
                 reason: "it is switched off".to_owned(),
             }
         } else {
-            BackendChange::Ready {
-                name: "bench".to_owned(),
-                model: "bench".to_owned(),
-                generation: Generation::new(1),
-                device: None,
-                synthetic: false,
-            }
+            BackendChange::Ready(Arrival::new("bench", "bench", Generation::new(1)))
         };
         listener.input(Time::ZERO, Input::Backend { kind, change });
     }

@@ -84,12 +84,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let engine = Engine::new(EngineOptions::default(), registry, Arc::new(Metrics::default()));
     for amplitude in [2_000.0, 15_000.0] {
-        let mut call = engine.open(
-            Settings::default(),
-            WireProfile {
-                output_rate: SampleRate::Hz16000,
-            },
-        )?;
+        let mut call = engine.open(Settings::default(), WireProfile::paced(SampleRate::Hz16000))?;
         let mut audio = call.audio;
         let speaking = tokio::spawn(async move {
             let mut frames = tokio::time::interval(Duration::from_millis(20));

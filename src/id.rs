@@ -64,6 +64,10 @@ identifier!(
     /// A loaded backend: a number that grows with each load in the process, so that two loads of one model differ.
     Generation, "gen_");
 
+identifier!(
+    /// One switch of a backend, counted from 1 in a session.
+    SwitchId, "switch_");
+
 /// A session, unique across processes: 64 random bits, chosen by the engine.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]

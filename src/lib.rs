@@ -1,5 +1,6 @@
 //! Repartee: a voice engine. See `ARCHITECTURE.md` for the floors that these modules stand on.
 
+pub mod access;
 pub mod api;
 pub mod audio;
 pub mod backend;

@@ -146,6 +146,7 @@ const fn room(name: &'static str, floor: u8) -> Room {
 const ROOMS: &[Room] = &[
     Room { banned: PROTOCOL_BANS, ..room(PROTOCOL, 0) },
     Room { beside: &[PROTOCOL], banned: WORKERS_BANS, ..room(WORKERS, 0) },
+    Room { beside: GROUND, banned: GROUND_BANS, ..room("access", 1) },
     Room { beside: GROUND, banned: GROUND_BANS, ..room("time", 1) },
     Room { beside: GROUND, banned: GROUND_BANS, ..room("id", 1) },
     Room { beside: GROUND, banned: GROUND_BANS, ..room("pii", 1) },

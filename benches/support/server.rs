@@ -4,6 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use repartee::api::Access;
 use repartee::backend::Backend;
 use repartee::backend::fake::{ScriptedLlm, ScriptedStt, ScriptedTts, ScriptedVad, Sound};
 use repartee::call::BackendKind;
@@ -38,7 +39,7 @@ impl Detector {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Scripted => "scripted",
-            Self::Webrtc => "webrtc-vad",
+            Self::Webrtc => "webrtc",
             Self::Silero => "Silero behind its gate",
         }
     }
@@ -81,7 +82,8 @@ async fn serve(engine: Engine) -> Outcome<()> {
     role::say(&Listening {
         address: listener.local_addr()?.to_string(),
     })?;
-    let routes = native::routes(engine.clone(), NativeOptions::default()).merge(repartee::api::routes(engine.clone()));
+    let routes = native::routes(engine.clone(), NativeOptions::default())
+        .merge(repartee::api::routes(engine.clone(), Access::default()));
     let over = async {
         let mut nothing = [0; 16];
         while tokio::io::stdin().read(&mut nothing).await.is_ok_and(|count| count > 0) {}

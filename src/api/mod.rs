@@ -2,13 +2,16 @@
 
 mod listener;
 mod page;
+mod switching;
+
+use std::sync::Arc;
 
 use axum::Json;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use serde::Serialize;
 
 pub use self::listener::serve;
@@ -16,13 +19,36 @@ use crate::call::BackendKind;
 use crate::engine::Engine;
 use crate::registry::Slot;
 
+/// Who may operate the server over HTTP.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// The token that operators must know, if there is one.
+    pub token: Option<Arc<str>>,
+    /// Only this machine can reach the server.
+    pub loopback: bool,
+}
+
+#[derive(Clone)]
+struct Api {
+    engine: Engine,
+    access: Access,
+}
+
 /// What the engine's HTTP side answers to.
-pub fn routes(engine: Engine) -> Router {
+pub fn routes(engine: Engine, access: Access) -> Router {
+    let operating = Router::new()
+        .route("/api/capabilities", get(switching::capabilities))
+        .route("/api/switch", post(switching::switch))
+        .with_state(Api {
+            engine: engine.clone(),
+            access,
+        });
     Router::new()
         .route("/health", get(health))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .with_state(engine)
+        .merge(operating)
         .merge(page::routes())
 }
 
@@ -111,8 +137,8 @@ fn readiness(kind: BackendKind, slot: Slot) -> BackendReadiness {
     };
     match slot {
         Slot::Loading => row,
-        Slot::Ready(backend) => {
-            let capabilities = backend.capabilities();
+        Slot::Ready(serving) => {
+            let capabilities = serving.capabilities();
             BackendReadiness {
                 state: "ready",
                 name: Some(capabilities.name.clone()),

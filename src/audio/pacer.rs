@@ -16,6 +16,8 @@ pub enum CatchUp {
     /// Send one missed frame at once, so that a hiccup of less than two frames leaves no hole at the far side.
     #[default]
     One,
+    /// Send all that was missed at once: for a peer that queues, and plays at its own pace.
+    All,
 }
 
 /// One frame that is due.
@@ -99,6 +101,7 @@ impl Pacer {
         let bearable = match self.catch_up {
             CatchUp::None => self.frame,
             CatchUp::One => self.frame.saturating_mul(2),
+            CatchUp::All => Duration::MAX,
         };
         let skipped = if lateness < bearable {
             self.count += 1;

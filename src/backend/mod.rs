@@ -175,6 +175,36 @@ pub trait SttStream: Send {
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<SttEvent>;
 }
 
+/// Writes down a whole recording: 16-bit PCM at 16 kHz. Waits for room where the recogniser has none.
+///
+/// # Errors
+/// How the recogniser failed.
+pub async fn transcribe_whole(stream: &mut dyn SttStream, pcm: &[i16]) -> Result<Pii<String>, StageFailure> {
+    /// A fifth of a second at a time.
+    const PIECE: usize = 3_200;
+    let mut pieces = pcm.chunks(PIECE).peekable();
+    let mut finished = false;
+    loop {
+        let event = std::future::poll_fn(|context| {
+            // Also when it is woken because there is room again.
+            while let Some(piece) = pieces.peek()
+                && stream.push(piece) == Push::Taken
+            {
+                pieces.next();
+            }
+            if pieces.peek().is_none() && !std::mem::replace(&mut finished, true) {
+                stream.finish();
+            }
+            stream.poll_event(context)
+        });
+        match event.await {
+            SttEvent::Partial { .. } => {}
+            SttEvent::Final { text } => return Ok(text),
+            SttEvent::Failed(failure) => return Err(failure),
+        }
+    }
+}
+
 /// What a language model is asked, and by whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LlmRequest {

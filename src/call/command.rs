@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BargeIn, Endpointing, SpeechDetection, Stages, Tool, TurnDetection};
+use super::{BackendKind, BargeIn, Endpointing, SpeechDetection, Stages, SwitchRequest, Tool, TurnDetection};
 use crate::id::{ItemId, ResponseId};
 use crate::pii::Pii;
 
@@ -66,6 +66,9 @@ pub struct SettingsUpdate {
     pub tools: Option<Vec<Tool>>,
     /// Sampling temperature in thousandths.
     pub temperature_milli: Option<u16>,
+    /// Whether the client hears the whole text of a reply before it is spoken.
+    #[serde(default)]
+    pub approval: Option<bool>,
 }
 
 /// A reply that the client supplies.
@@ -103,6 +106,8 @@ pub enum HistoryEdit {
     },
     /// Remove all.
     Clear,
+    /// Remove what was said last by the assistant, and what the user said before it: an answer that is taken back with its question.
+    Rollback,
     /// Put a message at the end.
     Append {
         /// Who said it.
@@ -145,6 +150,23 @@ pub enum Command {
     ToolOutput(ToolOutput),
     /// Change the history.
     Edit(HistoryEdit),
+    /// Switch a backend.
+    Switch(Box<SwitchRequest>),
+    /// Call off the switch of this job that is under way; what runs beside the live backend ends.
+    CancelSwitch {
+        /// The job.
+        kind: BackendKind,
+    },
+    /// Let what runs beside the live backend take its place.
+    Promote {
+        /// The job.
+        kind: BackendKind,
+    },
+    /// Let the whole text of a reply be spoken that waits for it; see [`Settings::approval`](super::Settings).
+    Approve {
+        /// Which.
+        response: ResponseId,
+    },
     /// Tell the state of the call.
     Status,
     /// End the call in order.

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BackendKind, CallError, Digit, ToolCall, TurnReport};
-use crate::id::{Generation, ItemId, ResponseId, TurnId};
+use super::{BackendKind, CallError, Comparison, Digit, Scope, Served, SwitchFailure, ToolCall, TurnReport};
+use crate::id::{Generation, ItemId, ResponseId, SwitchId, TurnId};
 use crate::pii::Pii;
 use crate::time::Samples;
 
@@ -199,6 +199,69 @@ pub enum Event {
         kind: BackendKind,
         /// The state.
         state: BackendState,
+    },
+    /// A reply's whole text is there, and waits to be approved or cancelled; nothing of it has been spoken or told.
+    ResponsePrepared {
+        /// Which.
+        response: ResponseId,
+        /// The turn it answers.
+        turn: Option<TurnId>,
+        /// All its words.
+        text: Pii<String>,
+        /// The tools that it wants called.
+        calls: Vec<ToolCall>,
+    },
+    /// A switch is under way: its request makes sense, and this is being loaded.
+    SwitchStarted {
+        /// Which.
+        switch: SwitchId,
+        /// The job.
+        kind: BackendKind,
+        /// To what.
+        to: Served,
+        /// For whom.
+        scope: Scope,
+        /// It only runs beside what serves.
+        shadow: bool,
+    },
+    /// A switch was made: new work goes to the new backend. Of a shadow: it runs.
+    Switched {
+        /// Which.
+        switch: SwitchId,
+        /// The job.
+        kind: BackendKind,
+        /// What served before.
+        old: Option<Served>,
+        /// What serves now.
+        new: Served,
+        /// For whom.
+        scope: Scope,
+        /// It only runs beside what serves.
+        shadow: bool,
+        /// Milliseconds from the request until it was loaded and verified.
+        load_ms: u32,
+        /// Milliseconds for which this session had no backend for the job.
+        gap_ms: u32,
+    },
+    /// A switch was not made; what served before serves on.
+    SwitchFailed {
+        /// Which.
+        switch: SwitchId,
+        /// The job.
+        kind: BackendKind,
+        /// Why.
+        failure: SwitchFailure,
+        /// What still serves.
+        serving: Option<Served>,
+    },
+    /// How what runs beside the live backend did on one piece of work.
+    Shadowed {
+        /// Which switch started it.
+        switch: SwitchId,
+        /// The job.
+        kind: BackendKind,
+        /// How it did.
+        comparison: Comparison,
     },
     /// The answer to `status`.
     Status(Box<Status>),

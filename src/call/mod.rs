@@ -7,6 +7,7 @@ mod event;
 mod report;
 mod settings;
 mod stage;
+mod switch;
 
 pub use command::{Command, Digit, HistoryEdit, Say, SettingsUpdate, ToolOutput};
 pub use error::{CallError, ErrorCode, Origin};
@@ -20,3 +21,4 @@ pub use stage::{
     BackendKind, FinishReason, LlmEvent, Message, Probability, Prompt, Role, StageFailure, SttEvent, ToolCall,
     WordTiming,
 };
+pub use switch::{Comparison, Scope, Served, SwitchFailure, SwitchRequest, SwitchStage, When};

@@ -121,8 +121,18 @@ pub struct Settings {
     pub tools: Vec<Tool>,
     /// Sampling temperature in thousandths, when not the model's default.
     pub temperature_milli: Option<u16>,
+    /// Whether the client is asked before a reply of the model is spoken or told: it hears its whole text, and approves or cancels it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub approval: bool,
+    /// What is said while a backend is replaced that the user would wait for; nothing when empty.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub filler: Pii<String>,
     /// Bounds.
     pub limits: Limits,
+}
+
+fn is_empty(text: &Pii<String>) -> bool {
+    text.expose().is_empty()
 }
 
 impl Default for Settings {
@@ -160,6 +170,8 @@ impl Default for Settings {
             },
             tools: Vec::new(),
             temperature_milli: None,
+            approval: false,
+            filler: Pii::default(),
             limits: Limits {
                 max_response_tokens: 512,
                 max_history_items: 200,

@@ -4,6 +4,7 @@
 //! clock), gives each to the core as an [`Input`], does what the core wants, and goes on until nothing is left. Then it
 //! sleeps until somebody wakes it or the nearest deadline comes.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,13 +19,15 @@ use super::jobs::{GenerationJob, PredictionJob, Progress, SynthesisJob, Transcri
 use super::playout::Player;
 use super::recording::Recorder;
 use super::ring::AudioRing;
+use super::shadow::{Shadow, Work};
+use super::switching::{Beside, Lease, SwitchJob};
 use super::wire::{INPUT_CAPACITY, Port};
 use crate::backend::{Backend, LlmRequest, OpenError, Push, SttRequest, TtsEvent, TtsRequest, Vad};
 use crate::call::{BackendKind, CloseReason, Event, LlmEvent, StageFailure, SttEvent};
 use crate::id::{SessionId, SynthesisId};
 use crate::metrics::Metrics;
-use crate::registry::{Registry, Slot};
-use crate::session::{Action, BackendChange, Input, Output, PlayoutEvent, Session, TtsProgress};
+use crate::registry::{Registry, Seat, Switchboard};
+use crate::session::{Action, Input, Output, PlayoutEvent, Session, TtsProgress};
 use crate::time::{Samples, Time};
 
 /// Samples that one step of the core takes in: 20 ms. Larger pieces are cut, so that VAD and core see even time.
@@ -38,6 +41,8 @@ const PREDICTION_SAMPLES: u64 = 8 * crate::time::SESSION_RATE as u64;
 #[derive(Clone)]
 pub(super) struct Surroundings {
     pub(super) registry: Arc<Registry>,
+    /// Switches them.
+    pub(super) switchboard: Option<Arc<Switchboard>>,
     pub(super) metrics: Arc<Metrics>,
     /// Told when the engine goes away: the milliseconds left.
     pub(super) drain: tokio::sync::watch::Receiver<Option<u32>>,
@@ -47,26 +52,25 @@ pub(super) struct Surroundings {
     pub(super) retry_after_ms: u32,
 }
 
-/// A lease of one kind of backend.
-struct Lease {
-    kind: BackendKind,
-    changes: WatchStream<Slot>,
-    backend: Option<Backend>,
-}
-
 /// See the [module](self).
 pub(super) struct Driver {
-    clock: Clock,
+    pub(super) clock: Clock,
     session: Session,
     port: Port,
-    surroundings: Surroundings,
+    pub(super) surroundings: Surroundings,
     drain: WatchStream<Option<u32>>,
-    leases: Vec<Lease>,
-    ring: AudioRing,
+    pub(super) leases: Vec<Lease>,
+    /// What this session alone was switched to.
+    pub(super) own_seats: Vec<Seat>,
+    pub(super) switches: Vec<SwitchJob>,
+    pub(super) beside: Vec<Beside>,
+    pub(super) shadows: Vec<Shadow>,
+    pub(super) answers: VecDeque<Input>,
+    pub(super) ring: AudioRing,
     keep_from: Samples,
-    vad: Option<Box<dyn Vad>>,
-    vad_next: Samples,
-    transcriptions: Vec<Transcription>,
+    pub(super) vad: Option<Box<dyn Vad>>,
+    pub(super) vad_next: Samples,
+    pub(super) transcriptions: Vec<Transcription>,
     generations: Vec<GenerationJob>,
     syntheses: Vec<SynthesisJob>,
     predictions: Vec<PredictionJob>,
@@ -76,7 +80,7 @@ pub(super) struct Driver {
     deadline: Option<Time>,
     sleep: Pin<Box<Sleep>>,
     step: Vec<i16>,
-    scratch: Vec<i16>,
+    pub(super) scratch: Vec<i16>,
     playout_events: Vec<(crate::id::ResponseId, PlayoutEvent)>,
     /// The wire has left events lying until there was no room for more.
     stuck: bool,
@@ -103,6 +107,11 @@ impl Driver {
             surroundings,
             drain,
             leases: Vec::new(),
+            own_seats: Vec::new(),
+            switches: Vec::new(),
+            beside: Vec::new(),
+            shadows: Vec::new(),
+            answers: VecDeque::new(),
             ring: AudioRing::new(ring_bound),
             keep_from: Samples::ZERO,
             vad: None,
@@ -130,7 +139,7 @@ impl Driver {
     }
 
     /// Gives `input` to the core and does what it wants.
-    fn input(&mut self, input: Input) {
+    pub(super) fn input(&mut self, input: Input) {
         let now = self.clock.now();
         if let Some(recorder) = &mut self.recorder {
             recorder.begin_step(now, &input);
@@ -155,20 +164,12 @@ impl Driver {
             recorder.action(&action);
         }
         match action {
-            Action::Acquire { kind } => {
-                let changes = WatchStream::new(self.surroundings.registry.subscribe(kind));
-                self.leases.push(Lease {
-                    kind,
-                    changes,
-                    backend: None,
-                });
-            }
-            Action::Release { kind } => {
-                self.leases.retain(|lease| lease.kind != kind);
-                if kind == BackendKind::Vad {
-                    self.vad = None;
-                }
-            }
+            Action::Acquire { kind } => self.acquire(kind),
+            Action::Release { kind } => self.release(kind),
+            Action::Adopt { kind, generation } => self.adopt(kind, generation),
+            Action::Switch { id, request } => self.begin_switch(id, *request),
+            Action::CancelSwitch { id } => self.cancel_switch(id),
+            Action::Promote { id } => self.promote(id),
             Action::Transcribe {
                 id,
                 from,
@@ -184,8 +185,15 @@ impl Driver {
                 if let Some(job) = self.transcriptions.iter_mut().find(|job| job.id == id) {
                     job.finish(end);
                 }
+                let now = self.clock.now();
+                if let Some(shadow) = self.shadow(Work::Stt(id)) {
+                    shadow.finish(end, now);
+                }
             }
-            Action::CancelTranscription { id } => self.transcriptions.retain(|job| job.id != id),
+            Action::CancelTranscription { id } => {
+                self.transcriptions.retain(|job| job.id != id);
+                self.forget_shadow(Work::Stt(id));
+            }
             Action::Predict { id, from, end } => self.predict(id, from, end),
             Action::CancelPrediction { id } => {
                 self.predictions.retain(|job| job.id != id);
@@ -201,9 +209,13 @@ impl Driver {
                             conversation: Some(self.surroundings.id),
                         },
                     ),
+                    keep: None,
                 });
             }
-            Action::CancelGeneration { id } => self.generations.retain(|job| job.id != id),
+            Action::CancelGeneration { id } => {
+                self.generations.retain(|job| job.id != id);
+                self.forget_shadow(Work::Llm(id));
+            }
             Action::Synthesize {
                 id,
                 response,
@@ -220,11 +232,13 @@ impl Driver {
                 self.syntheses.push(SynthesisJob {
                     id,
                     progress: Progress::Waiting(not_before, request),
+                    keep: None,
                 });
             }
             Action::CancelSynthesis { id } => {
                 self.syntheses.retain(|job| job.id != id);
                 self.player.cancel(id);
+                self.forget_shadow(Work::Tts(id));
             }
             Action::Play { response } => self.player.play(response, self.clock.now()),
             Action::FinishPlayout { response } => {
@@ -252,10 +266,6 @@ impl Driver {
             // Events are never dropped while the call goes on: a client that takes none is a client that is gone.
             self.stuck = true;
         }
-    }
-
-    fn backend(&self, kind: BackendKind) -> Option<&Backend> {
-        self.leases.iter().find(|lease| lease.kind == kind)?.backend.as_ref()
     }
 
     /// A stage that is asked while no backend serves it.
@@ -326,70 +336,6 @@ impl Driver {
         }
     }
 
-    fn poll_leases(&mut self, context: &mut Context<'_>) -> bool {
-        for index in 0..self.leases.len() {
-            let lease = &mut self.leases[index];
-            let kind = lease.kind;
-            let Poll::Ready(Some(slot)) = Pin::new(&mut lease.changes).poll_next(context) else {
-                continue;
-            };
-            let change = match slot {
-                Slot::Loading => None,
-                Slot::Ready(backend) => {
-                    let capabilities = backend.capabilities();
-                    let change = BackendChange::Ready {
-                        name: capabilities.name.clone(),
-                        model: capabilities.model.clone(),
-                        generation: capabilities.generation,
-                        device: capabilities.device.clone(),
-                        synthetic: capabilities.synthetic,
-                    };
-                    lease.backend = Some(backend);
-                    Some(change)
-                }
-                Slot::Lost { generation, reason } => {
-                    lease.backend = None;
-                    Some(BackendChange::Lost { generation, reason })
-                }
-                Slot::Missing { reason, .. } => {
-                    lease.backend = None;
-                    Some(BackendChange::Missing { reason })
-                }
-            };
-            let change = if kind == BackendKind::Vad {
-                self.open_vad(change)
-            } else {
-                change
-            };
-            if let Some(change) = change {
-                self.input(Input::Backend { kind, change });
-            }
-            return true;
-        }
-        false
-    }
-
-    /// VAD lives with the session: opens one when its backend has come.
-    fn open_vad(&mut self, change: Option<BackendChange>) -> Option<BackendChange> {
-        let Some(Backend::Vad(backend)) = self.backend(BackendKind::Vad) else {
-            self.vad = None;
-            return change;
-        };
-        match backend.open() {
-            Ok(vad) => {
-                self.vad = Some(vad);
-                self.vad_next = self.ring.end();
-                change
-            }
-            Err(error) => {
-                self.vad = None;
-                Some(BackendChange::Missing {
-                    reason: error.to_string(),
-                })
-            }
-        }
-    }
-
     fn take_audio(&mut self) -> bool {
         let mut step = std::mem::take(&mut self.step);
         self.port.take_audio(STEP_SAMPLES, &mut step);
@@ -404,7 +350,13 @@ impl Driver {
                 dropped,
             });
             self.judge();
-            let oldest = self.transcriptions.iter().map(Transcription::needs_from).min();
+            let beside = self.shadows.iter().filter_map(Shadow::needs_from);
+            let oldest = self
+                .transcriptions
+                .iter()
+                .map(Transcription::needs_from)
+                .chain(beside)
+                .min();
             self.ring.keep_from(
                 oldest
                     .map_or(self.keep_from, |oldest| oldest.min(self.keep_from))
@@ -449,6 +401,8 @@ impl Driver {
         while index < self.transcriptions.len() {
             let id = self.transcriptions[index].id;
             if let Some(request) = due(&self.transcriptions[index].progress, self.clock.now()) {
+                let from = self.transcriptions[index].needs_from();
+                self.shadow_stt(id, from, &request);
                 let opened = match self.backend(BackendKind::Stt) {
                     Some(Backend::Stt(backend)) => backend
                         .open(request)
@@ -456,7 +410,10 @@ impl Driver {
                     _ => Err(self.missing(BackendKind::Stt)),
                 };
                 match opened {
-                    Ok(stream) => self.transcriptions[index].progress = Progress::Running(stream),
+                    Ok(stream) => {
+                        self.transcriptions[index].keep = self.serving(BackendKind::Stt).cloned();
+                        self.transcriptions[index].progress = Progress::Running(stream);
+                    }
                     Err(failure) => {
                         self.transcriptions.swap_remove(index);
                         self.input(Input::Stt {
@@ -475,6 +432,10 @@ impl Driver {
                 job.feed(&self.ring, &mut self.scratch);
             }
             if let Some(event) = event {
+                let now = self.clock.now();
+                if let Some(shadow) = self.shadow(Work::Stt(id)) {
+                    shadow.heard(&event, now);
+                }
                 if !matches!(event, SttEvent::Partial { .. }) {
                     self.transcriptions.swap_remove(index);
                 }
@@ -491,6 +452,7 @@ impl Driver {
         for index in 0..self.generations.len() {
             let id = self.generations[index].id;
             if let Some(request) = due(&self.generations[index].progress, self.clock.now()) {
+                self.shadow_llm(id, &request);
                 let opened = match self.backend(BackendKind::Llm) {
                     Some(Backend::Llm(backend)) => backend
                         .generate(request)
@@ -498,7 +460,10 @@ impl Driver {
                     _ => Err(self.missing(BackendKind::Llm)),
                 };
                 match opened {
-                    Ok(stream) => self.generations[index].progress = Progress::Running(stream),
+                    Ok(stream) => {
+                        self.generations[index].keep = self.serving(BackendKind::Llm).cloned();
+                        self.generations[index].progress = Progress::Running(stream);
+                    }
                     Err(failure) => {
                         self.generations.swap_remove(index);
                         self.input(Input::Llm {
@@ -512,6 +477,10 @@ impl Driver {
             let job = &mut self.generations[index];
             if let Some(event) = poll_running(&mut job.progress, context, |stream, context| stream.poll_event(context))
             {
+                let now = self.clock.now();
+                if let Some(shadow) = self.shadow(Work::Llm(id)) {
+                    shadow.wrote(&event, now);
+                }
                 if matches!(event, LlmEvent::Done { .. } | LlmEvent::Failed(_))
                     && let Progress::Running(stream) = self.generations.swap_remove(index).progress
                 {
@@ -530,6 +499,7 @@ impl Driver {
         for index in 0..self.syntheses.len() {
             let id = self.syntheses[index].id;
             if let Some(request) = due(&self.syntheses[index].progress, self.clock.now()) {
+                self.shadow_tts(id, &request);
                 let opened = match self.backend(BackendKind::Tts) {
                     Some(Backend::Tts(backend)) => backend
                         .synthesize(request)
@@ -537,7 +507,10 @@ impl Driver {
                     _ => Err(self.missing(BackendKind::Tts)),
                 };
                 match opened {
-                    Ok(stream) => self.syntheses[index].progress = Progress::Running(stream),
+                    Ok(stream) => {
+                        self.syntheses[index].keep = self.serving(BackendKind::Tts).cloned();
+                        self.syntheses[index].progress = Progress::Running(stream);
+                    }
                     Err(failure) => {
                         self.end_synthesis(index, id, TtsProgress::Failed(failure));
                         return true;
@@ -547,6 +520,10 @@ impl Driver {
             let job = &mut self.syntheses[index];
             let event = poll_running(&mut job.progress, context, |stream, context| stream.poll_event(context));
             if let Some(event) = event {
+                let now = self.clock.now();
+                if let Some(shadow) = self.shadow(Work::Tts(id)) {
+                    shadow.spoke(&event, now);
+                }
                 self.synthesised(index, id, event);
                 return true;
             }
@@ -663,6 +640,9 @@ impl Driver {
         progressed |= self.poll_generations(context);
         progressed |= self.poll_syntheses(context);
         progressed |= self.poll_predictions(context);
+        progressed |= self.poll_switches(context);
+        progressed |= self.poll_shadows(context);
+        progressed |= self.give_answers();
         progressed |= self.tick();
         progressed
     }
@@ -672,6 +652,7 @@ impl Driver {
         let waits = self.transcriptions.iter().filter_map(|job| waits_for(&job.progress));
         let waits = waits.chain(self.generations.iter().filter_map(|job| waits_for(&job.progress)));
         let waits = waits.chain(self.syntheses.iter().filter_map(|job| waits_for(&job.progress)));
+        let waits = waits.chain(self.shadows.iter().map(Shadow::until));
         waits.chain(self.deadline).chain(self.player.next_deadline()).min()
     }
 

@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use super::ring::AudioRing;
 use crate::backend::{LlmRequest, LlmStream, Push, SttRequest, SttStream, TtsRequest, TtsStream, TurnPrediction};
 use crate::id::{GenerationId, PredictionId, SynthesisId, TranscriptionId};
+use crate::registry::Serving;
 use crate::time::{Samples, Time};
 
 /// Samples handed to a recogniser at a time: a fifth of a second, so that a replay is soon done and a push stays small.
@@ -27,6 +28,8 @@ pub(super) struct Transcription {
     /// It gets no sample from here on.
     end: Option<Samples>,
     finished: bool,
+    /// What it goes to, kept loaded until it is over.
+    pub(super) keep: Option<Serving>,
 }
 
 impl Transcription {
@@ -37,6 +40,19 @@ impl Transcription {
             next: from,
             end: None,
             finished: false,
+            keep: None,
+        }
+    }
+
+    /// One whose stream is open already.
+    pub(super) fn running(id: TranscriptionId, stream: Box<dyn SttStream>, from: Samples) -> Self {
+        Self {
+            id,
+            progress: Progress::Running(stream),
+            next: from,
+            end: None,
+            finished: false,
+            keep: None,
         }
     }
 
@@ -84,12 +100,16 @@ impl Transcription {
 pub(super) struct GenerationJob {
     pub(super) id: GenerationId,
     pub(super) progress: Progress<LlmRequest, Box<dyn LlmStream>>,
+    /// What it goes to, kept loaded until it is over.
+    pub(super) keep: Option<Serving>,
 }
 
 /// A synthesis.
 pub(super) struct SynthesisJob {
     pub(super) id: SynthesisId,
     pub(super) progress: Progress<TtsRequest, Box<dyn TtsStream>>,
+    /// What it goes to, kept loaded until it is over.
+    pub(super) keep: Option<Serving>,
 }
 
 /// A question to the turn model.

@@ -4,21 +4,25 @@
 mod clock;
 mod driver;
 mod jobs;
+mod once;
 mod playout;
 mod recording;
 mod ring;
+mod shadow;
+mod switching;
 mod threads;
 mod wire;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 pub use self::clock::Clock;
 use self::driver::{Driver, Surroundings};
+pub use self::once::{Spoken, Unanswered};
 use self::playout::Player;
 pub use self::recording::{RecordingOptions, expire_traces};
 use self::threads::Threads;
@@ -28,7 +32,7 @@ pub use self::wire::{
 use crate::call::{Settings, SettingsError};
 use crate::id::SessionId;
 use crate::metrics::Metrics;
-use crate::registry::Registry;
+use crate::registry::{Registry, Switchboard};
 use crate::session::{Input, Session};
 use crate::time::Samples;
 
@@ -83,6 +87,7 @@ pub struct Engine {
 struct Inner {
     options: EngineOptions,
     registry: Arc<Registry>,
+    switchboard: OnceLock<Arc<Switchboard>>,
     metrics: Arc<Metrics>,
     threads: Threads,
     live: AtomicUsize,
@@ -129,6 +134,7 @@ impl Engine {
         let inner = Inner {
             options,
             registry,
+            switchboard: OnceLock::new(),
             metrics,
             threads,
             live: AtomicUsize::new(0),
@@ -142,6 +148,18 @@ impl Engine {
     #[must_use]
     pub fn registry(&self) -> &Arc<Registry> {
         &self.inner.registry
+    }
+
+    /// Lets its backends be switched by this, once and for all. Without, a switch is refused.
+    pub fn set_switchboard(&self, switchboard: Arc<Switchboard>) {
+        // A second one would know nothing of what the first has loaded.
+        let _ = self.inner.switchboard.set(switchboard);
+    }
+
+    /// What switches its backends.
+    #[must_use]
+    pub fn switchboard(&self) -> Option<&Arc<Switchboard>> {
+        self.inner.switchboard.get()
     }
 
     /// What it counts.
@@ -171,7 +189,7 @@ impl Engine {
         let place = Arc::new(self.admit()?);
         let (id, seed) = (SessionId::new(random_bits()), random_bits());
         let clock = Clock::start();
-        let (call, port) = wire::connect(id, clock, Arc::clone(&place));
+        let (call, port) = wire::connect(id, clock, Arc::clone(&place), profile.lead);
         let recorder = self.inner.options.recording.as_ref().and_then(|options| {
             recording::Recorder::start(options, id, &settings, seed)
                 .inspect_err(|error| tracing::warn!(%id, %error, "the call is not recorded"))
@@ -179,6 +197,7 @@ impl Engine {
         });
         let surroundings = Surroundings {
             registry: Arc::clone(&self.inner.registry),
+            switchboard: self.inner.switchboard.get().cloned(),
             metrics: Arc::clone(&self.inner.metrics),
             drain: self.inner.drain.subscribe(),
             id,
@@ -188,7 +207,7 @@ impl Engine {
         let driven = self.inner.threads.drive(move || async move {
             let _place = place;
             let session = Session::new(settings, seed);
-            let player = Player::new(profile.output_rate);
+            let player = Player::for_wire(profile);
             let mut driver = Driver::new(clock, session, port, player, recorder, surroundings, ring_bound);
             driver.begin(Input::Connected);
             driver.await;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::wire::{FRAME_MS, OutFrame, Port};
+use super::wire::{FRAME_MS, OutFrame, Port, WireProfile};
 use crate::audio::{CatchUp, Pacer, Resampler, SampleRate};
 use crate::id::{ResponseId, SynthesisId};
 use crate::session::PlayoutEvent;
@@ -103,6 +103,8 @@ impl Track {
 #[derive(Debug)]
 pub(super) struct Player {
     rate: SampleRate,
+    /// How far ahead of its time a frame is sent.
+    lead: Duration,
     frame: usize,
     tracks: Vec<Track>,
     playing: Option<ResponseId>,
@@ -118,13 +120,25 @@ pub(super) struct Player {
 
 impl Player {
     /// A silent player for a wire that wants frames at `rate`.
+    #[cfg(test)]
     pub(super) fn new(rate: SampleRate) -> Self {
+        Self::for_wire(WireProfile::paced(rate))
+    }
+
+    /// A silent player for a wire of this profile.
+    pub(super) fn for_wire(profile: WireProfile) -> Self {
+        let WireProfile {
+            output_rate: rate,
+            lead,
+        } = profile;
+        let catch_up = if lead.is_zero() { CatchUp::One } else { CatchUp::All };
         Self {
             rate,
+            lead,
             frame: (rate.hz() * FRAME_MS / 1000) as usize,
             tracks: Vec::new(),
             playing: None,
-            pacer: Pacer::new(FRAME, CatchUp::One),
+            pacer: Pacer::new(FRAME, catch_up),
             gain: 1000,
             ramp_from: 1000,
             spare: None,
@@ -239,8 +253,16 @@ impl Player {
         // The gain of the reply before it ended with that.
         self.ramp_from = self.gain;
         if !self.pacer.is_running() {
-            self.pacer.start(now);
+            self.start(now);
         }
+    }
+
+    /// Starts the clock: the next frame is heard now, or when what was sent before it has been.
+    fn start(&mut self, now: Time) {
+        let playing = self.playing;
+        let track = self.tracks.iter().find(|track| Some(track.response) == playing);
+        let free = track.and_then(|track| track.last_due).map_or(now, |due| due + FRAME);
+        self.pacer.start(now.max(free).before(self.lead));
     }
 
     /// No further clause of `response` comes.
@@ -289,7 +311,10 @@ impl Player {
             .unwrap_or(u64::MAX)
             .saturating_mul(u64::from(self.rate.hz()))
             / 1_000_000_000;
-        track.sent.saturating_sub(left.min(self.frame as u64))
+        // With a lead, so much may not have been heard yet; without, no more than a frame.
+        let lead = self.lead.as_nanos() * u128::from(self.rate.hz()) / 1_000_000_000;
+        let most = self.frame as u64 + u64::try_from(lead).unwrap_or(u64::MAX);
+        track.sent.saturating_sub(left.min(most))
     }
 
     /// When [`tick`](Player::tick) is to be called next.
@@ -311,6 +336,10 @@ impl Player {
                 return;
             };
             if self.tracks[index].exhausted() {
+                if !self.lead.is_zero() && self.heard(&self.tracks[index], now) < self.tracks[index].sent {
+                    // All of it was sent, and is still being heard.
+                    continue;
+                }
                 let track = self.tracks.swap_remove(index);
                 events.push((
                     response,
@@ -337,24 +366,30 @@ impl Player {
                 return;
             }
             let talkspurt = track.frames == 0 || track.starving;
-            let mut frame = OutFrame::new(response, tick.deadline, talkspurt, port.epoch(), frame_samples);
+            let due = tick.deadline + self.lead;
+            let mut frame = OutFrame::new(response, due, talkspurt, port.epoch(), frame_samples);
             let filled = track.fill(frame.pcm_mut());
             track.starving = false;
             track.sent += filled as u64;
-            track.last_due = Some(tick.deadline);
+            track.last_due = Some(due);
             track.frames += 1;
             let frames = track.frames;
             let sent = track.sent;
             apply_gain(frame.pcm_mut(), self.ramp_from, self.gain);
             self.ramp_from = self.gain;
             port.send_frame(frame);
-            if self.lateness.len() < 256 {
+            // What is sent ahead of its time is not late.
+            if self.lead.is_zero() && self.lateness.len() < 256 {
                 self.lateness.push_back(tick.lateness);
             }
             if frames == 1 {
                 events.push((response, PlayoutEvent::Started));
             } else if frames.is_multiple_of(FRAMES_PER_REPORT) {
-                let heard = sent.saturating_sub(filled as u64);
+                let heard = if self.lead.is_zero() {
+                    sent.saturating_sub(filled as u64)
+                } else {
+                    self.heard(&self.tracks[index], now)
+                };
                 events.push((
                     response,
                     PlayoutEvent::Heard {
@@ -376,7 +411,7 @@ impl Player {
             let available = track.available(frame);
             let last = track.complete && track.clauses.iter().all(|clause| clause.done);
             if available >= frame || last {
-                self.pacer.start(now);
+                self.start(now);
             }
         }
     }
@@ -444,7 +479,7 @@ mod tests {
 
     impl Stage {
         fn new() -> Self {
-            let (call, port) = connect(SessionId::new(1), Clock::start(), Arc::new(Place(None)));
+            let (call, port) = connect(SessionId::new(1), Clock::start(), Arc::new(Place(None)), Duration::ZERO);
             let player = Player::new(SampleRate::Hz16000);
             Self {
                 player,
@@ -604,7 +639,7 @@ mod tests {
 
     #[test]
     fn other_rates_are_converted_and_counted_at_the_session_rate() {
-        let (_call, mut port) = connect(SessionId::new(1), Clock::start(), Arc::new(Place(None)));
+        let (_call, mut port) = connect(SessionId::new(1), Clock::start(), Arc::new(Place(None)), Duration::ZERO);
         let mut player = Player::new(SampleRate::Hz48000);
         let id = SynthesisId::new(1);
         player.begin(id, RESPONSE);
@@ -630,7 +665,8 @@ mod tests {
             (24_000, SampleRate::Hz16000),
             (44_100, SampleRate::Hz48000),
         ] {
-            let (mut call, mut port) = connect(SessionId::new(1), Clock::start(), Arc::new(Place(None)));
+            let (mut call, mut port) =
+                connect(SessionId::new(1), Clock::start(), Arc::new(Place(None)), Duration::ZERO);
             let mut player = Player::new(to);
             let tone: Vec<i16> = (0..from)
                 .map(|n| (8_000.0 * (f64::from(n) * 440.0 / f64::from(from) * std::f64::consts::TAU).sin()) as i16)

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use rtrb::{Consumer, Producer, RingBuffer};
@@ -23,8 +24,10 @@ const LARGEST_FRAME: usize = 960;
 /// Samples that may wait between a wire and its session: half a second at the session's rate. The wire waits for room, so
 /// nothing is lost where more comes at once; each second of it would cost every session 32 kB.
 pub(super) const INPUT_CAPACITY: usize = 8_000;
-/// Frames that may wait between a session and its wire: a tenth of a second and some.
+/// Frames that may wait between a session and its wire beyond those that it gives ahead of their time: a tenth of a second and some.
 const OUTPUT_CAPACITY: usize = 8;
+/// Frames that may be given ahead of their time: two seconds.
+const MOST_AHEAD: usize = 100;
 /// Commands that may wait.
 const COMMAND_CAPACITY: usize = 64;
 /// Events that may wait. A client that lets more pile up takes nothing any more.
@@ -35,6 +38,19 @@ const EVENT_CAPACITY: usize = 512;
 pub struct WireProfile {
     /// The rate of the frames that it wants.
     pub output_rate: SampleRate,
+    /// How far ahead of its time a frame is given to the wire: nothing for a wire that is played as it comes, something for a peer that queues.
+    pub lead: Duration,
+}
+
+impl WireProfile {
+    /// A wire that is played as it comes.
+    #[must_use]
+    pub const fn paced(output_rate: SampleRate) -> Self {
+        Self {
+            output_rate,
+            lead: Duration::ZERO,
+        }
+    }
 }
 
 /// One frame of a reply: 20 ms of 16-bit PCM, mono, at the wire's rate. The last of a response is padded with silence.
@@ -138,6 +154,21 @@ impl AudioSender {
         taken.len()
     }
 
+    /// Hands in as much of `pcm` as there is room for; where there is none, the task is woken when there is.
+    ///
+    /// # Errors
+    /// [`CallOver`] when the session has ended.
+    pub fn poll_push(&mut self, context: &mut Context<'_>, pcm: &[i16]) -> Poll<Result<usize, CallOver>> {
+        self.shared.input_space.register(context.waker());
+        if self.ring.is_abandoned() || self.shared.driver_gone.load(Ordering::Acquire) {
+            return Poll::Ready(Err(CallOver));
+        }
+        match self.push(pcm) {
+            0 if !pcm.is_empty() => Poll::Pending,
+            taken => Poll::Ready(Ok(taken)),
+        }
+    }
+
     /// Hands in all of `pcm`, waiting for room where there is none.
     ///
     /// # Errors
@@ -145,17 +176,11 @@ impl AudioSender {
     pub async fn send(&mut self, pcm: &[i16]) -> Result<(), CallOver> {
         let mut rest = pcm;
         poll_fn(|context| {
-            self.shared.input_space.register(context.waker());
-            if self.ring.is_abandoned() || self.shared.driver_gone.load(Ordering::Acquire) {
-                return Poll::Ready(Err(CallOver));
+            while !rest.is_empty() {
+                let taken = std::task::ready!(self.poll_push(context, rest))?;
+                rest = &rest[taken..];
             }
-            let taken = self.push(rest);
-            rest = &rest[taken..];
-            if rest.is_empty() {
-                Poll::Ready(Ok(()))
-            } else {
-                Poll::Pending
-            }
+            Poll::Ready(Ok(()))
         })
         .await
     }
@@ -281,10 +306,13 @@ impl Drop for Port {
 }
 
 /// Both sides of a new call.
-pub(super) fn connect(id: SessionId, clock: Clock, place: Arc<Place>) -> (Call, Port) {
+pub(super) fn connect(id: SessionId, clock: Clock, place: Arc<Place>, lead: Duration) -> (Call, Port) {
     let shared = Arc::new(Shared::default());
     let (audio_in, audio_out) = RingBuffer::new(INPUT_CAPACITY);
-    let (frames_in, frames_out) = RingBuffer::new(OUTPUT_CAPACITY);
+    // What goes ahead of its time leaves at once when a reply begins.
+    let ahead =
+        usize::try_from(lead.as_millis() / u128::from(FRAME_MS)).map_or(MOST_AHEAD, |ahead| ahead.min(MOST_AHEAD));
+    let (frames_in, frames_out) = RingBuffer::new(OUTPUT_CAPACITY + ahead);
     let (commands_in, commands_out) = mpsc::channel(COMMAND_CAPACITY);
     let (events_in, events_out) = mpsc::channel(EVENT_CAPACITY);
     let call = Call {

@@ -54,7 +54,7 @@ impl WebrtcVadBackend {
         Self {
             capabilities: Capabilities {
                 streaming: true,
-                ..Capabilities::new(BackendKind::Vad, "webrtc-vad", "webrtc-vad", generation)
+                ..Capabilities::new(BackendKind::Vad, "webrtc", "webrtc", generation)
             },
             aggressiveness,
         }

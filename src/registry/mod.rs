@@ -1,19 +1,68 @@
 //! Which backend serves each job now, and what could serve it.
 //!
-//! A session subscribes to the jobs that it uses, and holds what it was given for as long as it needs it: a backend that
-//! was replaced goes on living until the last session has let go of it. Whoever replaced it learns from [`Retired`] when
-//! that is.
+//! A session subscribes to the jobs that it uses, and holds what it was given for as long as it needs it: a backend that was
+//! replaced goes on living until the last session has let go of it ([`Keep`]). [`switchboard`] replaces them, as [`switch`] says.
 
 pub mod catalogue;
+mod loader;
+mod seat;
+mod switch;
+mod switchboard;
+mod verify;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+pub use self::loader::{Capability, Later, Loader, ModelCapability, Plan};
+pub use self::seat::{Keep, Released, Seat};
+pub use self::switchboard::{Switchboard, Switching, Update};
 use crate::backend::Backend;
-use crate::call::BackendKind;
+use crate::call::{BackendKind, When};
 use crate::id::Generation;
+
+/// A backend that serves, and how.
+#[derive(Clone, Debug)]
+pub struct Serving {
+    /// The backend.
+    pub backend: Backend,
+    /// When sessions take it over from another model.
+    pub when: When,
+    /// The voice of sessions that name none; absent: its own default.
+    pub voice: Option<String>,
+    /// The language of sessions that name none; absent: its own default.
+    pub language: Option<String>,
+    /// What keeps it loaded, if it needs that.
+    keep: Option<Keep>,
+}
+
+impl Serving {
+    /// A backend that lives as long as somebody holds it.
+    #[must_use]
+    pub const fn of(backend: Backend) -> Self {
+        Self {
+            backend,
+            when: When::Now,
+            voice: None,
+            language: None,
+            keep: None,
+        }
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn capabilities(&self) -> &crate::backend::Capabilities {
+        self.backend.capabilities()
+    }
+
+    /// The same, kept loaded by this.
+    #[must_use]
+    pub fn kept(mut self, keep: Keep) -> Self {
+        self.keep = Some(keep);
+        self
+    }
+}
 
 /// The state of one job.
 #[derive(Clone, Debug)]
@@ -21,13 +70,15 @@ pub enum Slot {
     /// Something is being loaded for the first time.
     Loading,
     /// This serves.
-    Ready(Backend),
+    Ready(Serving),
     /// What served is gone and is being started again.
     Lost {
         /// Which load it was.
         generation: Generation,
         /// Why it is gone.
         reason: String,
+        /// It was stopped to make room for another, which is being loaded.
+        replacing: bool,
     },
     /// Nothing does this job here.
     Missing {
@@ -50,35 +101,27 @@ impl GenerationCounter {
     }
 }
 
-/// A backend that was replaced. Dropping this lets go of it; its last user's letting go ends it.
-#[derive(Debug)]
-pub struct Retired(Backend);
+/// How a server's sessions are to take a seat.
+#[derive(Clone, Debug, Default)]
+pub struct Manner {
+    /// When, if another model serves them.
+    pub when: When,
+    /// The voice of those that name none.
+    pub voice: Option<String>,
+    /// The language of those that name none.
+    pub language: Option<String>,
+}
 
-impl Retired {
-    /// How many others still hold it. A stream may outlive its session's hold, and then keeps what it needs itself.
-    #[must_use]
-    pub fn users(&self) -> usize {
-        let holders = match &self.0 {
-            Backend::Vad(backend) => Arc::strong_count(backend),
-            Backend::Turn(backend) => Arc::strong_count(backend),
-            Backend::Stt(backend) => Arc::strong_count(backend),
-            Backend::Llm(backend) => Arc::strong_count(backend),
-            Backend::Tts(backend) => Arc::strong_count(backend),
-        };
-        holders - 1
-    }
-
-    /// The backend, for a switch that is taken back.
-    #[must_use]
-    pub fn into_backend(self) -> Backend {
-        self.0
-    }
+fn index(kind: BackendKind) -> usize {
+    let index = BackendKind::ALL.iter().position(|candidate| *candidate == kind);
+    index.expect("ALL holds every kind")
 }
 
 /// The backends of a server, one slot a job.
 #[derive(Debug)]
 pub struct Registry {
     slots: [watch::Sender<Slot>; BackendKind::ALL.len()],
+    seats: Mutex<[Option<(Seat, Manner)>; BackendKind::ALL.len()]>,
     generations: GenerationCounter,
 }
 
@@ -86,6 +129,7 @@ impl Default for Registry {
     fn default() -> Self {
         Self {
             slots: std::array::from_fn(|_| watch::channel(Slot::Loading).0),
+            seats: Mutex::default(),
             generations: GenerationCounter::default(),
         }
     }
@@ -93,8 +137,73 @@ impl Default for Registry {
 
 impl Registry {
     fn slot(&self, kind: BackendKind) -> &watch::Sender<Slot> {
-        let index = BackendKind::ALL.iter().position(|candidate| *candidate == kind);
-        &self.slots[index.expect("ALL holds every kind")]
+        &self.slots[index(kind)]
+    }
+
+    fn seats(&self) -> MutexGuard<'_, [Option<(Seat, Manner)>; BackendKind::ALL.len()]> {
+        // A list of seats can't be half right.
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The seat that serves a job, or is to.
+    #[must_use]
+    pub fn seat(&self, kind: BackendKind) -> Option<Seat> {
+        self.seats()[index(kind)].as_ref().map(|(seat, _)| seat.clone())
+    }
+
+    /// Lets a seat serve from now on, whatever becomes of it. Call it on a runtime: a task follows the seat.
+    pub fn seat_in(self: &Arc<Self>, seat: Seat, manner: Manner) {
+        let kind = seat.kind();
+        let mut changes = seat.changes();
+        let now = changes.borrow_and_update().clone();
+        let before = self.seats()[index(kind)].replace((seat, manner));
+        self.follow(kind, &changes, now);
+        // Outside the lock, and last: it may be all that kept something large.
+        let followed = before.is_some_and(|(before, _)| before.is_fed_by(&changes));
+        if followed {
+            return;
+        }
+        let registry = Arc::downgrade(self);
+        tokio::spawn(async move {
+            while changes.changed().await.is_ok() {
+                let slot = changes.borrow_and_update().clone();
+                let follows = registry
+                    .upgrade()
+                    .is_some_and(|registry| registry.follow(kind, &changes, slot));
+                if !follows {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Passes on what became of a seat, if it still serves; whether it does.
+    fn follow(&self, kind: BackendKind, changes: &watch::Receiver<Slot>, slot: Slot) -> bool {
+        let seats = self.seats();
+        let Some((seat, manner)) = seats[index(kind)].as_ref().filter(|(seat, _)| seat.is_fed_by(changes)) else {
+            return false;
+        };
+        let slot = match slot {
+            Slot::Ready(serving) => {
+                let capabilities = serving.backend.capabilities();
+                tracing::info!(
+                    %kind,
+                    name = capabilities.name,
+                    model = capabilities.model,
+                    generation = %capabilities.generation,
+                    "it serves from now on"
+                );
+                Slot::Ready(Serving {
+                    when: manner.when,
+                    voice: manner.voice.clone(),
+                    language: manner.language.clone(),
+                    ..serving.kept(seat.keep())
+                })
+            }
+            other => other,
+        };
+        self.slot(kind).send_replace(slot);
+        true
     }
 
     /// The number of the next load.
@@ -123,9 +232,9 @@ impl Registry {
 
     /// What serves a job now, to be held for as long as it is needed.
     #[must_use]
-    pub fn lease(&self, kind: BackendKind) -> Option<Backend> {
+    pub fn lease(&self, kind: BackendKind) -> Option<Serving> {
         match &*self.slot(kind).borrow() {
-            Slot::Ready(backend) => Some(backend.clone()),
+            Slot::Ready(serving) => Some(serving.clone()),
             Slot::Loading | Slot::Lost { .. } | Slot::Missing { .. } => None,
         }
     }
@@ -136,14 +245,8 @@ impl Registry {
         kinds.iter().all(|kind| self.lease(*kind).is_some())
     }
 
-    /// Lets `backend` do its job from now on.
+    /// Lets a backend of this process do its job from now on.
     pub fn install(&self, backend: Backend) {
-        drop(self.replace(backend));
-    }
-
-    /// Lets `backend` do its job from now on, and returns what did it until now.
-    #[must_use = "what was replaced is let go of at once; `install` says so"]
-    pub fn replace(&self, backend: Backend) -> Option<Retired> {
         let capabilities = backend.capabilities();
         let kind = capabilities.kind;
         tracing::info!(
@@ -153,19 +256,39 @@ impl Registry {
             generation = %capabilities.generation,
             "it serves from now on"
         );
-        match self.slot(kind).send_replace(Slot::Ready(backend)) {
-            Slot::Ready(before) => Some(Retired(before)),
-            Slot::Loading | Slot::Lost { .. } | Slot::Missing { .. } => None,
-        }
+        let before = self.seats()[index(kind)].take();
+        self.slot(kind).send_replace(Slot::Ready(Serving::of(backend)));
+        drop(before);
+    }
+
+    /// What serves a job makes room for another one, which is being loaded: those that it serves are told to wait. Answers the seat that was left.
+    pub(crate) fn vacate(&self, kind: BackendKind, reason: String) -> Option<(Seat, Manner)> {
+        let before = self.seats()[index(kind)].take();
+        self.slot(kind).send_if_modified(|slot| {
+            let Slot::Ready(serving) = slot else { return false };
+            let generation = serving.backend.capabilities().generation;
+            *slot = Slot::Lost {
+                generation,
+                reason,
+                replacing: true,
+            };
+            true
+        });
+        before
     }
 
     /// What served is gone. Ignored when something newer serves already.
     pub fn mark_lost(&self, kind: BackendKind, generation: Generation, reason: String) {
         self.slot(kind).send_if_modified(|slot| {
-            let serves = matches!(slot, Slot::Ready(backend) if backend.capabilities().generation == generation);
+            let serves =
+                matches!(slot, Slot::Ready(serving) if serving.backend.capabilities().generation == generation);
             if serves {
                 tracing::warn!(%kind, %generation, reason, "it is lost");
-                *slot = Slot::Lost { generation, reason };
+                *slot = Slot::Lost {
+                    generation,
+                    reason,
+                    replacing: false,
+                };
             }
             serves
         });
@@ -204,26 +327,48 @@ mod tests {
         ))
     }
 
-    fn generation(backend: &Backend) -> u64 {
-        backend.capabilities().generation.number()
+    fn generation(serving: &Serving) -> u64 {
+        serving.backend.capabilities().generation.number()
     }
 
-    #[test]
-    fn what_was_replaced_lives_while_it_is_leased() {
-        let registry = Registry::default();
+    /// A seat as a loader makes it.
+    fn seat(registry: &Registry) -> (Seat, watch::Sender<Slot>, Released) {
+        let served = crate::call::Served {
+            backend: "scripted".to_owned(),
+            model: "echo".to_owned(),
+        };
+        let (seat, sender, released) = Seat::new(BackendKind::Llm, served);
+        sender.send_replace(Slot::Ready(Serving::of(backend(registry))));
+        (seat, sender, released)
+    }
+
+    #[tokio::test]
+    async fn what_was_replaced_lives_while_it_is_leased() {
+        let registry = Arc::new(Registry::default());
         assert!(registry.lease(BackendKind::Llm).is_none());
-        assert!(registry.replace(backend(&registry)).is_none());
+        let (first, _first_sender, mut released) = seat(&registry);
+        registry.seat_in(first, Manner::default());
         let lease = registry.lease(BackendKind::Llm).expect("it serves");
-        let retired = registry.replace(backend(&registry)).expect("one served before");
-        assert_eq!((generation(&lease), retired.users()), (1, 1));
+        let (second, sender, _second_released) = seat(&registry);
+        registry.seat_in(second, Manner::default());
         let newer = registry.lease(BackendKind::Llm).expect("it serves");
-        assert_eq!(generation(&newer), 2);
+        assert_eq!((generation(&lease), generation(&newer)), (1, 2));
+        let still_kept = tokio::time::timeout(std::time::Duration::from_millis(20), released.wait()).await;
+        assert!(still_kept.is_err(), "somebody holds it");
         drop(lease);
-        assert_eq!(retired.users(), 0);
-        // A switch that is taken back.
-        let taken_back = registry.replace(retired.into_backend()).expect("one served before");
-        assert_eq!(taken_back.users(), 1);
-        assert_eq!(generation(&registry.lease(BackendKind::Llm).expect("it serves")), 1);
+        released.wait().await;
+        // What becomes of the seat is passed on.
+        let mut slots = registry.subscribe(BackendKind::Llm);
+        slots.borrow_and_update();
+        let (generation, reason) = (Generation::new(2), "it died".to_owned());
+        let lost = Slot::Lost {
+            generation,
+            reason,
+            replacing: false,
+        };
+        sender.send_replace(lost);
+        slots.changed().await.expect("the registry is there");
+        assert!(matches!(registry.state(BackendKind::Llm), Slot::Lost { .. }));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::call::{BackendKind, Event, Prompt};
-use crate::id::{GenerationId, PredictionId, ResponseId, SynthesisId, TranscriptionId};
+use crate::call::{BackendKind, Event, Prompt, SwitchRequest};
+use crate::id::{Generation, GenerationId, PredictionId, ResponseId, SwitchId, SynthesisId, TranscriptionId};
 use crate::time::{Samples, Time};
 
 /// What a session wants done. None of these fails at once: what can't be done is answered under its id.
@@ -19,6 +19,30 @@ pub enum Action {
     Release {
         /// The job.
         kind: BackendKind,
+    },
+    /// New work goes to this load from now on; what was asked of the one before it is finished there.
+    Adopt {
+        /// The job.
+        kind: BackendKind,
+        /// Which load, as [`BackendChange::Ready`](super::BackendChange) named it.
+        generation: Generation,
+    },
+    /// Switch a backend. Answered by [`Input::Switch`](super::Input).
+    Switch {
+        /// Names the switch.
+        id: SwitchId,
+        /// What is asked for.
+        request: Box<SwitchRequest>,
+    },
+    /// Call off a switch, or end what it runs beside the live backend. Nothing is answered under its id any more.
+    CancelSwitch {
+        /// Which.
+        id: SwitchId,
+    },
+    /// What this switch runs beside the live backend shall take its place. Answered like a switch.
+    Promote {
+        /// Which.
+        id: SwitchId,
     },
     /// Start a recognition with the kept audio from `from` on, and feed it with what arrives until it is finished.
     Transcribe {

@@ -1,15 +1,14 @@
 //! The session is asked: commands of the client, and what becomes of backends.
 
+use super::Action;
 use super::call::{Call, CallEvent};
 use super::core::{MAX_SAYS, Owed, Session};
 use super::listening::Said;
 use super::recognition::count_chars;
 use super::reply::Generating;
-use super::response::Response;
-use super::{Action, BackendChange};
 use crate::call::{
-    BackendKind, BackendState, CallError, Command, ErrorCode, Event, HistoryEdit, Origin, ResponseStatus, Role, Say,
-    Settings, SettingsUpdate, StageFailure, ToolOutput, TurnDetection, TurnReport,
+    BackendKind, Command, ErrorCode, Event, HistoryEdit, ResponseStatus, Role, Say, Settings, SettingsUpdate,
+    ToolOutput, TurnDetection, TurnReport,
 };
 use crate::pii::Pii;
 
@@ -36,10 +35,11 @@ impl Session {
             }
             Command::Respond => self.respond(),
             Command::Cancel { response } => {
-                // Of one that is held nobody knows, so nobody can mean it.
-                let meant = self.reply.as_ref().is_some_and(|reply| {
-                    reply.state != Response::Held && response.is_none_or(|response| response == reply.id)
-                });
+                // Of one that was prepared on a guess nobody knows, so nobody can mean it.
+                let meant = self
+                    .reply
+                    .as_ref()
+                    .is_some_and(|reply| !reply.is_guess() && response.is_none_or(|response| response == reply.id));
                 if meant {
                     self.stop_reply(ResponseStatus::Cancelled);
                 } else if response.is_none() {
@@ -51,6 +51,10 @@ impl Session {
             Command::Dtmf { digit } => self.emit(Event::Dtmf { digit }),
             Command::ToolOutput(output) => self.tool_output(output),
             Command::Edit(edit) => self.edit(edit),
+            Command::Switch(request) => self.switch(*request),
+            Command::CancelSwitch { kind } => self.cancel_switch(kind),
+            Command::Promote { kind } => self.promote_shadow(kind),
+            Command::Approve { response } => self.approve(response),
             Command::Status => {
                 let status = self.status();
                 self.emit(Event::Status(Box::new(status)));
@@ -139,7 +143,7 @@ impl Session {
         if self.refuse_when_draining() {
             return;
         }
-        if self.reply.as_ref().is_some_and(|reply| reply.state != Response::Held) {
+        if self.reply.as_ref().is_some_and(|reply| !reply.is_guess()) {
             self.refuse(ErrorCode::InvalidState, "a response is live already".to_owned());
             return;
         }
@@ -201,6 +205,7 @@ impl Session {
                 self.open_calls.clear();
                 self.answer_calls = false;
             }
+            HistoryEdit::Rollback => self.history.rollback(),
             HistoryEdit::Append { role, text } => {
                 if self.refuse_text("edit.text", &text) {
                     return;
@@ -234,6 +239,7 @@ impl Session {
             barge_in,
             tools,
             temperature_milli,
+            approval,
         } = update;
         fn replace<T>(target: &mut T, value: Option<T>) {
             if let Some(value) = value {
@@ -247,6 +253,7 @@ impl Session {
         replace(&mut settings.endpointing, endpointing);
         replace(&mut settings.barge_in, barge_in);
         replace(&mut settings.tools, tools);
+        replace(&mut settings.approval, approval);
         settings.voice = voice.or(settings.voice);
         settings.language = language.or(settings.language);
         settings.temperature_milli = temperature_milli.or(settings.temperature_milli);
@@ -336,99 +343,6 @@ impl Session {
             if self.leases.of(kind).held {
                 self.release(kind);
             }
-        }
-    }
-
-    /// Whether there is no backend for this job; the client is told so once.
-    pub(super) fn tell_missing(&mut self, kind: BackendKind) -> bool {
-        let lease = self.leases.of_mut(kind);
-        let Some(BackendState::Missing { reason }) = &lease.state else {
-            return false;
-        };
-        let message = format!("there is no {kind} backend: {reason}");
-        if !std::mem::replace(&mut lease.missing_told, true) {
-            self.emit(Event::Error(CallError {
-                code: ErrorCode::BackendMissing,
-                origin: Origin::Backend,
-                retry: false,
-                message,
-            }));
-        }
-        true
-    }
-
-    pub(super) fn handle_backend(&mut self, kind: BackendKind, change: BackendChange) {
-        if !self.leases.of(kind).held {
-            self.count_stale();
-            return;
-        }
-        let was_lost = self.leases.is_lost(kind);
-        let was_model = match &self.leases.of(kind).state {
-            Some(BackendState::Ready { name, model, .. }) => Some((name.clone(), model.clone())),
-            _ => None,
-        };
-        let state = match change {
-            BackendChange::Ready {
-                name,
-                model,
-                generation,
-                device,
-                synthetic,
-            } => BackendState::Ready {
-                name,
-                model,
-                generation,
-                device,
-                synthetic,
-            },
-            BackendChange::Lost { generation, reason } => BackendState::Lost { generation, reason },
-            BackendChange::Missing { reason } => BackendState::Missing { reason },
-        };
-        if self.leases.of(kind).state.as_ref() == Some(&state) {
-            return;
-        }
-        let lease = self.leases.of_mut(kind);
-        lease.state = Some(state.clone());
-        lease.missing_told &= matches!(state, BackendState::Missing { .. });
-        self.emit(Event::Backend {
-            kind,
-            state: state.clone(),
-        });
-        match (kind, state) {
-            (BackendKind::Stt, BackendState::Ready { name, model, .. }) => {
-                if was_model.is_some_and(|was| was != (name, model)) {
-                    self.gives_partials = false;
-                }
-                self.recogniser_ready(was_lost);
-            }
-            (BackendKind::Stt, BackendState::Missing { .. }) => self.recogniser_missing(),
-            (BackendKind::Llm, BackendState::Ready { .. }) => self.model_ready(),
-            (BackendKind::Llm, BackendState::Missing { reason }) => {
-                let waits = self
-                    .reply
-                    .as_ref()
-                    .is_some_and(|reply| matches!(reply.generating, Generating::Waiting { .. }));
-                if waits {
-                    self.generation_failed(
-                        &StageFailure {
-                            backend: "llm".to_owned(),
-                            reason,
-                            retry: false,
-                            retry_after_ms: 0,
-                        },
-                        ErrorCode::BackendMissing,
-                    );
-                }
-            }
-            (BackendKind::Tts, BackendState::Ready { .. }) => self.synthesiser_ready(),
-            (BackendKind::Tts, BackendState::Missing { .. }) => self.synthesiser_missing(),
-            (BackendKind::Vad, BackendState::Missing { .. }) => {
-                self.tell_missing(BackendKind::Vad);
-            }
-            (BackendKind::Stt, BackendState::Lost { .. }) => self.recogniser_lost(),
-            (BackendKind::Llm, BackendState::Lost { .. }) => self.model_lost(),
-            (BackendKind::Tts, BackendState::Lost { .. }) => self.synthesiser_lost(),
-            (BackendKind::Vad | BackendKind::Turn, _) => {}
         }
     }
 }

@@ -14,12 +14,13 @@ use super::random::Random;
 use super::recognition::Recognition;
 use super::reply::Reply;
 use super::speech::SpeechDetector;
+use super::switching::Switches;
 use super::turn::{Turn, TurnEffect, TurnEvent};
 use super::{Action, Input, Item, Output};
 use crate::call::{
     CallError, CloseReason, ErrorCode, Event, Origin, ResponseStatus, Say, Settings, Status, TurnReport,
 };
-use crate::id::{GenerationId, PredictionId, ResponseId, SynthesisId, TranscriptionId, TurnId};
+use crate::id::{GenerationId, PredictionId, ResponseId, SwitchId, SynthesisId, TranscriptionId, TurnId};
 use crate::time::Time;
 
 /// Turns whose final words are waited for; where the recogniser is that far behind, the oldest is given up.
@@ -76,6 +77,7 @@ pub(crate) struct Ids {
     pub(crate) generation: GenerationId,
     pub(crate) synthesis: SynthesisId,
     pub(crate) prediction: PredictionId,
+    pub(crate) switch: SwitchId,
 }
 
 /// What is counted.
@@ -109,6 +111,7 @@ pub struct Session {
     /// Whether a result asked for an answer.
     pub(super) answer_calls: bool,
     pub(super) leases: Leases,
+    pub(super) switches: Switches,
     /// Whether a lease that the settings don't need any more is kept until what uses it is over.
     pub(super) leases_due: bool,
     /// The reply whose volume is lowered.
@@ -137,6 +140,7 @@ enum Timer {
     StopPlayout,
     FinishPlayout,
     Lookahead,
+    Approval,
 }
 
 impl Session {
@@ -160,6 +164,7 @@ impl Session {
             open_calls: VecDeque::new(),
             answer_calls: false,
             leases: Leases::default(),
+            switches: Switches::default(),
             leases_due: false,
             ducked: None,
             gives_partials: false,
@@ -170,6 +175,7 @@ impl Session {
                 generation: GenerationId::new(1),
                 synthesis: SynthesisId::new(1),
                 prediction: PredictionId::new(1),
+                switch: SwitchId::new(1),
             },
             counts: Counts::default(),
             last_activity: Time::ZERO,
@@ -197,6 +203,7 @@ impl Session {
             Input::Vad { end, speech } => self.handle_vad(end, speech),
             Input::Prediction { id, complete } => self.handle_prediction(id, complete),
             Input::Backend { kind, change } => self.handle_backend(kind, change),
+            Input::Switch { id, progress } => self.handle_switch(id, progress),
             Input::Stt { id, event } => self.handle_stt(id, event),
             Input::Llm { id, event } => self.handle_llm(id, event),
             Input::Tts { id, event } => self.handle_tts(id, event),
@@ -330,6 +337,7 @@ impl Session {
         let owed = self.owed.take();
         self.emit_report(owed.and_then(|owed| owed.report));
         self.open_calls.clear();
+        self.end_switches();
         self.release_all();
         self.emit(Event::Closed { reason });
         self.act(Action::End);
@@ -351,7 +359,11 @@ impl Session {
             if self.is_closed() {
                 return;
             }
-            let changed = self.fire_timer() || self.settle_ending() || self.advance_reply() || self.begin_reply();
+            let changed = self.fire_timer()
+                || self.adopt_due()
+                || self.settle_ending()
+                || self.advance_reply()
+                || self.begin_reply();
             if !changed {
                 break;
             }
@@ -413,6 +425,9 @@ impl Session {
             if let Some(at) = self.start_at(reply) {
                 visit(at, Timer::StartPlayout);
             }
+            if let Some(at) = reply.approval_due() {
+                visit(at, Timer::Approval);
+            }
         }
         if let Playout::Stopping { deadline, .. } = self.playout {
             visit(deadline, Timer::StopPlayout);
@@ -448,6 +463,7 @@ impl Session {
             Timer::StopPlayout | Timer::FinishPlayout => self.handle_playout(PlayoutInput::GiveUp),
             Timer::StartPlayout => self.stop_reply(ResponseStatus::Failed),
             Timer::Lookahead => self.synthesize_next(),
+            Timer::Approval => self.approval_timed_out(),
         }
         true
     }

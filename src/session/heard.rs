@@ -75,6 +75,11 @@ impl Ledger {
         }
     }
 
+    /// Whether no clause has been given to the synthesiser.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.clauses.is_empty()
+    }
+
     /// All audio that has been made.
     pub(crate) fn ready(&self) -> Samples {
         self.clauses

@@ -99,6 +99,13 @@ impl History {
         self.items.len() < before
     }
 
+    /// Removes the last item if it is the assistant's, and the user's before it.
+    pub(crate) fn rollback(&mut self) {
+        if self.items.pop_back_if(|last| last.role == Role::Assistant).is_some() {
+            self.items.pop_back_if(|last| last.role == Role::User);
+        }
+    }
+
     /// Removes all.
     pub(crate) fn clear(&mut self) {
         self.items.clear();

@@ -2,8 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::call::{BackendKind, CloseReason, Command, LlmEvent, Probability, StageFailure, SttEvent, WordTiming};
-use crate::id::{Generation, GenerationId, PredictionId, ResponseId, SynthesisId, TranscriptionId};
+use crate::call::{
+    BackendKind, BackendState, CloseReason, Command, Comparison, LlmEvent, Probability, Served, StageFailure, SttEvent,
+    SwitchFailure, When, WordTiming,
+};
+use crate::id::{Generation, GenerationId, PredictionId, ResponseId, SwitchId, SynthesisId, TranscriptionId};
 use crate::time::Samples;
 
 /// What a session is told. Answers carry the id that they were asked under; an answer to something that is over is
@@ -42,6 +45,13 @@ pub enum Input {
         kind: BackendKind,
         /// What happened.
         change: BackendChange,
+    },
+    /// What has become of a switch that the session asked for.
+    Switch {
+        /// Which.
+        id: SwitchId,
+        /// What happened.
+        progress: SwitchProgress,
     },
     /// The recogniser's answer.
     Stt {
@@ -89,33 +99,101 @@ pub enum Input {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum BackendChange {
-    /// It is loaded and verified; new work may use it.
-    Ready {
-        /// Its name.
-        name: String,
-        /// Its model.
-        model: String,
-        /// Which load.
-        generation: Generation,
-        /// Where it computes: "cpu", "cuda:0".
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        device: Option<String>,
-        /// Its model was made for tests, with weights that nobody trained.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        synthetic: bool,
-    },
+    /// It is loaded and verified. It serves once it is adopted: see [`Action::Adopt`](super::Action).
+    Ready(Arrival),
     /// It is gone and being started again. What was asked of it fails separately, each under its own id.
     Lost {
         /// Which load.
         generation: Generation,
         /// Why.
         reason: String,
+        /// It was stopped to make room for another, which is being loaded.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        replacing: bool,
     },
     /// There is none, and none is coming.
     Missing {
         /// Why, with the remedy.
         reason: String,
     },
+}
+
+/// A backend that is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrival {
+    /// Its name.
+    pub name: String,
+    /// Its model.
+    pub model: String,
+    /// Which load.
+    pub generation: Generation,
+    /// Where it computes: "cpu", "cuda:0".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// Its model was made for tests, with weights that nobody trained.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub synthetic: bool,
+    /// When it is to take over from another model.
+    #[serde(default)]
+    pub when: When,
+    /// The voice of sessions that name none; absent: its own default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub voice: Option<String>,
+    /// The language of sessions that name none; absent: its own default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+}
+
+impl Arrival {
+    /// One that says nothing but what it is.
+    #[must_use]
+    pub fn new(name: &str, model: &str, generation: Generation) -> Self {
+        Self {
+            name: name.to_owned(),
+            model: model.to_owned(),
+            generation,
+            device: None,
+            synthetic: false,
+            when: When::Now,
+            voice: None,
+            language: None,
+        }
+    }
+
+    /// The state of a session that has adopted it.
+    pub(super) fn state(&self) -> BackendState {
+        BackendState::Ready {
+            name: self.name.clone(),
+            model: self.model.clone(),
+            generation: self.generation,
+            device: self.device.clone(),
+            synthetic: self.synthetic,
+        }
+    }
+}
+
+/// What has become of a switch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "progress", rename_all = "snake_case")]
+pub enum SwitchProgress {
+    /// It makes sense, and is being loaded.
+    Started {
+        /// What.
+        to: Served,
+    },
+    /// It is loaded and verified. A [`BackendChange::Ready`] of this load comes too, unless it serves already or runs beside.
+    Loaded {
+        /// What.
+        new: Served,
+        /// Which load.
+        generation: Generation,
+        /// Milliseconds since it was asked for.
+        load_ms: u32,
+    },
+    /// It was not made.
+    Failed(SwitchFailure),
+    /// How what runs beside did on one piece of work.
+    Compared(Comparison),
 }
 
 /// Progress of one synthesis. Lengths are at the session's rate, whatever the voice's own is.

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::call::{BackendKind, BackendState};
+use super::input::Arrival;
+use crate::call::{BackendKind, BackendState, Served};
 use crate::id::Generation;
+use crate::time::Time;
 
 /// One backend.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +14,20 @@ pub(crate) struct Lease {
     pub(crate) held: bool,
     /// Its state, once it is known.
     pub(crate) state: Option<BackendState>,
+    /// Another model that is loaded, and takes over when what is under way allows it.
+    pub(crate) offered: Option<Arrival>,
+    /// The voice of a session that names none.
+    pub(crate) voice: Option<String>,
+    /// The language of a session that names none.
+    pub(crate) language: Option<String>,
+    /// It was stopped to make room for another.
+    pub(crate) replacing: bool,
+    /// Since when nothing serves.
+    pub(crate) away_since: Option<Time>,
+    /// For how many milliseconds nothing served before what serves now did.
+    pub(crate) gap_ms: u32,
+    /// What was adopted last.
+    pub(crate) identity: Option<Served>,
     /// Whether the client was told that there is none.
     pub(crate) missing_told: bool,
 }
@@ -66,6 +82,17 @@ impl Leases {
         match &self.of(kind).state {
             Some(BackendState::Ready { generation, .. } | BackendState::Lost { generation, .. }) => Some(*generation),
             Some(BackendState::Missing { .. }) | None => None,
+        }
+    }
+
+    /// What serves.
+    pub(crate) fn served(&self, kind: BackendKind) -> Option<Served> {
+        match &self.of(kind).state {
+            Some(BackendState::Ready { name, model, .. }) => Some(Served {
+                backend: name.clone(),
+                model: model.clone(),
+            }),
+            _ => None,
         }
     }
 

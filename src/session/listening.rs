@@ -140,11 +140,9 @@ impl Session {
         self.ids.turn = id.next();
         self.counts.turns += 1;
         let recognition = self.wants_recognition().then(|| {
-            Recognition::new(
-                self.settings.language.clone(),
-                self.settings.limits.max_text_chars,
-                self.now,
-            )
+            let own = self.settings.language.as_ref();
+            let language = own.or(self.leases.of(BackendKind::Stt).language.as_ref());
+            Recognition::new(language.cloned(), self.settings.limits.max_text_chars, self.now)
         });
         self.emit(Event::SpeechStarted { turn: id, at: start });
         let open = OpenTurn {
@@ -160,7 +158,8 @@ impl Session {
         let effect = self.turn.handle(TurnEvent::Open(Box::new(open)));
         debug_assert_eq!(effect, TurnEffect::Opened, "a turn is opened only while none is");
         self.begin_segment(from);
-        if detection == TurnDetection::Server {
+        // Without a language model's stage the client decides what is answered, and takes back what it doesn't want any more.
+        if detection == TurnDetection::Server && self.settings.stages.llm {
             self.discard_unheard(false);
         }
     }
@@ -370,7 +369,7 @@ impl Session {
         if text.expose().is_empty() {
             self.discard_held();
             self.owe_again(report);
-        } else if still_audible && barge_in::is_backchannel(text.expose()) {
+        } else if still_audible && self.settings.stages.llm && barge_in::is_backchannel(text.expose()) {
             self.discard_held();
             self.emit_report(Some(report));
         } else {
@@ -407,7 +406,7 @@ impl Session {
         } = said;
         let limits = self.settings.limits;
         let prepared = self.reply.as_ref().is_some_and(|reply| {
-            reply.state == Response::Held
+            reply.is_guess()
                 && reply
                     .prepared_for
                     .as_ref()

@@ -15,7 +15,7 @@
 //! | `call`, `turn`, `response`, `playout` | the four machines: one enum, one total transition each |
 //! | `speech`, `endpoint`, `barge_in`, `chunker` | policy: small total functions with named numbers |
 //! | `recognition`, `reply`, `heard`, `history`, `clock`, `leases` | what is known of a turn's words, of a reply, of what was heard, of the audio, of the backends |
-//! | `core`, `listening`, `transcribing`, `replying`, `playing`, `commands` | the [`Session`] itself: timers and end; the way in, turns and their words; the way out, replies and their audio; the client's wishes |
+//! | `core`, `listening`, `transcribing`, `replying`, `playing`, `commands`, `switching` | the [`Session`] itself: timers and end; the way in, turns and their words; the way out, replies and their audio; the client's wishes; which backends serve |
 //! | `invariants`, `observer` | what must always hold, seen from inside and from outside |
 //! | [`trace`], [`simulation`] | a call written down and run again; a call that is played by a script |
 
@@ -43,6 +43,7 @@ mod replying;
 mod response;
 pub mod simulation;
 mod speech;
+mod switching;
 pub mod trace;
 mod transcribing;
 mod turn;
@@ -50,6 +51,6 @@ mod turn;
 pub use self::core::Session;
 pub use action::{Action, Output};
 pub use history::Item;
-pub use input::{BackendChange, Input, PlayoutEvent, TtsProgress};
+pub use input::{Arrival, BackendChange, Input, PlayoutEvent, SwitchProgress, TtsProgress};
 pub use invariants::Violation;
 pub use observer::Observer;

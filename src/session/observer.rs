@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Action, Input, Output, Violation};
+use super::{Action, BackendChange, Input, Output, TtsProgress, Violation};
 use crate::call::{BackendKind, Command, Event};
-use crate::id::{PredictionId, ResponseId, TranscriptionId, TurnId};
+use crate::id::{Generation, PredictionId, ResponseId, SwitchId, SynthesisId, TranscriptionId, TurnId};
 use crate::pii::Pii;
 use crate::time::{Samples, Time};
 
@@ -36,6 +36,15 @@ pub struct Observer {
     last_ids: BTreeMap<&'static str, u64>,
     kept_from: Samples,
     leases: BTreeMap<BackendKind, ()>,
+    /// Loads that have come and were not adopted yet: backend and model.
+    arrived: BTreeMap<(BackendKind, Generation), String>,
+    /// What speaks what begins now.
+    synthesiser: Option<String>,
+    /// The last clause that was asked for, of which response, from whom.
+    synthesis: Option<(SynthesisId, ResponseId, String)>,
+    /// What a response was heard to speak with.
+    voice: Option<(ResponseId, String)>,
+    switches: BTreeMap<SwitchId, ()>,
     /// Answers that the client waits for.
     status_due: u32,
     dtmf_due: u32,
@@ -59,6 +68,23 @@ impl Observer {
         self.now = self.now.max(now);
         match input {
             Input::Prediction { id, .. } if self.asked == Some(*id) => self.asked = None,
+            Input::Backend {
+                kind,
+                change: BackendChange::Ready(arrival),
+            } => {
+                let identity = format!("{} {}", arrival.name, arrival.model);
+                self.arrived.insert((*kind, arrival.generation), identity);
+            }
+            Input::Tts {
+                id,
+                event: TtsProgress::Audio { total } | TtsProgress::Done { total },
+            } if *total > Samples::ZERO => {
+                if let Some((synthesis, response, voice)) = &self.synthesis
+                    && synthesis == id
+                {
+                    self.voice = Some((*response, voice.clone()));
+                }
+            }
             Input::Command(Command::Status) if open => self.status_due += 1,
             Input::Command(Command::Dtmf { .. }) if open => self.dtmf_due += 1,
             Input::Command(Command::Update(_)) if open => self.update_due += 1,
@@ -144,7 +170,16 @@ impl Observer {
                 must(
                     self.stopped != Some(*response),
                     "nothing is made for a response that was stopped",
-                )
+                )?;
+                let now = self.synthesiser.clone().unwrap_or_default();
+                must(
+                    self.voice
+                        .as_ref()
+                        .is_none_or(|(speaks, voice)| speaks != response || *voice == now),
+                    "a response has one voice",
+                )?;
+                self.synthesis = Some((*id, *response, now));
+                Ok(())
             }
             Action::Play { response } => {
                 must(self.live == Some(*response), "only the live response is played")?;
@@ -168,7 +203,22 @@ impl Observer {
                     "a response is stopped once",
                 )
             }
-            Action::Gain { .. } => Ok(()),
+            Action::Gain { .. } | Action::Promote { .. } => Ok(()),
+            Action::Adopt { kind, generation } => {
+                must(self.leases.contains_key(kind), "only what is leased is adopted")?;
+                let identity = self.arrived.remove(&(*kind, *generation));
+                must(identity.is_some(), "only what has come is adopted")?;
+                if *kind == BackendKind::Tts {
+                    self.synthesiser = identity;
+                }
+                Ok(())
+            }
+            Action::Switch { id, .. } => {
+                self.grows("switch", id.number())?;
+                self.switches.insert(*id, ());
+                Ok(())
+            }
+            Action::CancelSwitch { .. } => Ok(()),
             Action::KeepFrom { from } => {
                 let before = std::mem::replace(&mut self.kept_from, *from);
                 must(*from > before, "audio that was given up doesn't come back")
@@ -249,6 +299,22 @@ impl Observer {
                 self.status_due = self.status_due.saturating_sub(1);
                 must(status.turn == self.open_turn, "the status names the open turn")?;
                 must(status.dropped <= status.received, "no more is dropped than came")
+            }
+            Event::ResponsePrepared { response, .. } => {
+                must(self.live != Some(*response), "what is to be approved is not live")
+            }
+            Event::SwitchStarted { switch, .. } | Event::Shadowed { switch, .. } => must(
+                self.switches.contains_key(switch),
+                "nothing is told of a switch that is over",
+            ),
+            Event::Switched { switch, shadow, .. } => must(
+                *shadow || self.switches.remove(switch).is_some(),
+                "a switch is made once",
+            ),
+            Event::SwitchFailed { switch, .. } => {
+                // One that was refused was never begun.
+                self.switches.remove(switch);
+                Ok(())
             }
             Event::HistoryEdited { .. } | Event::Backend { .. } | Event::GoingAway { .. } => Ok(()),
             Event::Closed { .. } => {

@@ -69,6 +69,21 @@ pub(crate) enum Synthesizing {
     },
 }
 
+/// Whether a reply may be spoken without the client's word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "approval", rename_all = "snake_case")]
+pub(crate) enum Approval {
+    /// It may.
+    NotNeeded,
+    /// The client is asked when all its words are there.
+    Needed,
+    /// The client was asked; the reply is given up at this instant.
+    Asked {
+        /// When.
+        until: Time,
+    },
+}
+
 /// One reply.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Reply {
@@ -88,6 +103,8 @@ pub(crate) struct Reply {
     pub(crate) spoken: bool,
     /// The voice that was set when it began.
     pub(crate) voice: Option<String>,
+    /// Whether the client is asked before it is spoken.
+    pub(crate) approval: Approval,
     /// The words it was prepared for, while the turn was still open.
     pub(crate) prepared_for: Option<Pii<String>>,
     /// What is waited for from the language model.
@@ -136,6 +153,7 @@ impl Reply {
             remember: true,
             spoken: true,
             voice: None,
+            approval: Approval::NotNeeded,
             prepared_for: None,
             generating,
             retries: 0,
@@ -153,6 +171,19 @@ impl Reply {
             item: None,
             status: ResponseStatus::Completed,
             report: None,
+        }
+    }
+
+    /// Whether it was prepared on a guess that the turn has ended.
+    pub(crate) fn is_guess(&self) -> bool {
+        self.state == Response::Held && self.prepared_for.is_some()
+    }
+
+    /// When the client's word is waited for no longer.
+    pub(crate) fn approval_due(&self) -> Option<Time> {
+        match self.approval {
+            Approval::Asked { until } => Some(until),
+            Approval::NotNeeded | Approval::Needed => None,
         }
     }
 

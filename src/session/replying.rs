@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::core::{LOST_WAIT, Owed, Session};
+use super::core::{Owed, Session};
 use super::endpoint;
 use super::playout::{Playout, PlayoutInput};
 use super::recognition::{count_chars, truncated};
-use super::reply::{Generating, MAX_TOOL_CALLS, Origin, Reply, Synthesizing};
+use super::reply::{Approval, Generating, MAX_TOOL_CALLS, Origin, Reply, Synthesizing};
 use super::response::{Response, ResponseEffect, ResponseEvent};
 use super::turn::Turn;
 use super::{Action, TtsProgress};
@@ -14,7 +14,7 @@ use crate::call::{
     BackendKind, CallError, ErrorCode, Event, LlmEvent, Role, Say, StageFailure, ToolCall, TurnDetection, TurnReport,
 };
 use crate::call::{Origin as Culprit, ResponseStatus};
-use crate::id::{GenerationId, SynthesisId, TurnId};
+use crate::id::{GenerationId, ResponseId, SynthesisId, TurnId};
 use crate::pii::Pii;
 use crate::time::{Samples, Time};
 
@@ -24,6 +24,9 @@ const LOOKAHEAD: Duration = Duration::from_secs(4);
 
 /// The audio of one clause of at most 120 characters; more than this is a mistake of the synthesiser.
 const LONGEST_CLAUSE: Samples = Samples::from_millis(120_000);
+
+/// How long a client has to approve a reply.
+const APPROVAL_WAIT: Duration = Duration::from_secs(30);
 
 /// How long we wait to be told how much of a stopped reply was heard.
 const STOP_WAIT: Duration = Duration::from_secs(1);
@@ -59,8 +62,14 @@ impl Session {
         self.ids.response = id.next();
         let mut reply = Reply::new(id, origin, state, generating);
         reply.spoken = self.settings.stages.tts && !self.tell_missing(BackendKind::Tts);
-        reply.voice.clone_from(&self.settings.voice);
+        reply.voice = self.voice();
         Box::new(reply)
+    }
+
+    /// The voice of what begins to be spoken now.
+    fn voice(&self) -> Option<String> {
+        let own = self.settings.voice.as_ref();
+        own.or(self.leases.of(BackendKind::Tts).voice.as_ref()).cloned()
     }
 
     fn begin_say(&mut self, say: Say) {
@@ -86,7 +95,13 @@ impl Session {
             self.emit_report(owed.report);
             return;
         }
-        let mut reply = self.new_reply(Origin::Model, Response::Prepared, Generating::Done);
+        let (state, approval) = if self.settings.approval {
+            (Response::Held, Approval::Needed)
+        } else {
+            (Response::Prepared, Approval::NotNeeded)
+        };
+        let mut reply = self.new_reply(Origin::Model, state, Generating::Done);
+        reply.approval = approval;
         reply.turn = owed.turn;
         reply.report = owed.report.map(|report| TurnReport {
             response: Some(reply.id),
@@ -99,7 +114,7 @@ impl Session {
     fn ask_model(&mut self, reply: &mut Reply, not_before: Time) {
         if self.leases.is_away(BackendKind::Llm) {
             reply.generating = Generating::Waiting {
-                until: self.now + LOST_WAIT,
+                until: self.now + self.patience(BackendKind::Llm),
             };
             return;
         }
@@ -141,6 +156,9 @@ impl Session {
         let words = Pii::from(open.text().trim());
         let mut reply = self.new_reply(Origin::Model, Response::Held, Generating::Done);
         reply.prepared_for = Some(words);
+        if self.settings.approval {
+            reply.approval = Approval::Needed;
+        }
         self.ask_model(&mut reply, self.now);
         self.reply = Some(reply);
     }
@@ -155,7 +173,9 @@ impl Session {
             ..report
         });
         let content = reply.has_content();
-        if reply.state.handle(ResponseEvent::Promote { content }) == ResponseEffect::Announce {
+        if reply.approval == Approval::NotNeeded
+            && reply.state.handle(ResponseEvent::Promote { content }) == ResponseEffect::Announce
+        {
             self.announce(&mut reply);
         }
         self.reply = Some(reply);
@@ -163,7 +183,7 @@ impl Session {
 
     /// Throws away a reply that was prepared on a guess.
     pub(super) fn discard_held(&mut self) {
-        if self.reply.as_ref().is_some_and(|reply| reply.state == Response::Held) {
+        if self.reply.as_ref().is_some_and(|reply| reply.is_guess()) {
             self.stop_reply(ResponseStatus::Interrupted);
         }
     }
@@ -174,9 +194,9 @@ impl Session {
         self.discard_held();
         let unheard = self.reply.as_ref().is_some_and(|reply| {
             let silent = match reply.state {
-                Response::Prepared => true,
+                Response::Held | Response::Prepared => true,
                 Response::Live => reply.spoken && self.audible_reply() != Some(reply.id) && !reply.played,
-                Response::Held | Response::Stopping { .. } | Response::Over { .. } => false,
+                Response::Stopping { .. } | Response::Over { .. } => false,
             };
             silent && reply.origin == Origin::Model
         });
@@ -314,13 +334,17 @@ impl Session {
 
     /// The language model failed: it is asked again if it had said nothing, otherwise the reply ends with what it said.
     pub(super) fn generation_failed(&mut self, failure: &StageFailure, code: ErrorCode) {
-        if self.reply.as_ref().is_some_and(|reply| reply.state == Response::Held) {
+        if self.reply.as_ref().is_some_and(|reply| reply.is_guess()) {
             // It was a guess. When the turn ends, the model is asked again in earnest.
             if let Some(reply) = &mut self.reply {
                 reply.generating = Generating::Done;
             }
             self.discard_held();
             return;
+        }
+        if failure.retry {
+            // What was to take over does, if what failed is gone; else nothing waits.
+            self.adopt(BackendKind::Llm);
         }
         let Some(mut reply) = self.reply.take() else { return };
         if failure.retry && !reply.has_content() && reply.retries < self.settings.limits.max_retries {
@@ -385,6 +409,7 @@ impl Session {
     /// The language model is gone. What was to be asked again later waits until there is one: asking nobody would cost one
     /// more of its tries. What it is being asked fails by itself.
     pub(super) fn model_lost(&mut self) {
+        let patience = self.patience(BackendKind::Llm);
         let timeout = Duration::from_millis(self.settings.limits.llm_first_token_timeout_ms.into());
         let now = self.now;
         let Some(reply) = &mut self.reply else { return };
@@ -392,7 +417,7 @@ impl Session {
         if let Generating::Running { id, deadline } = reply.generating
             && deadline > now + timeout
         {
-            reply.generating = Generating::Waiting { until: now + LOST_WAIT };
+            reply.generating = Generating::Waiting { until: now + patience };
             self.act(Action::CancelGeneration { id });
         }
     }
@@ -401,6 +426,7 @@ impl Session {
     pub(super) fn advance_reply(&mut self) -> bool {
         let Some(reply) = &self.reply else { return false };
         match reply.state {
+            Response::Held if !reply.is_guess() && reply.generating == Generating::Done => return self.ask_approval(),
             Response::Held | Response::Stopping { .. } | Response::Over { .. } => return false,
             // The model ended without a word, or failed before its first.
             Response::Prepared if reply.generating == Generating::Done => {
@@ -427,6 +453,57 @@ impl Session {
                 .reply
                 .as_ref()
                 .is_some_and(|reply| reply.synthesizing != synthesizing)
+    }
+
+    /// All words of a reply are there that the client wants to hear first: it is asked, once. Whether anything was done.
+    fn ask_approval(&mut self) -> bool {
+        let until = self.now + APPROVAL_WAIT;
+        let Some(reply) = &mut self.reply else { return false };
+        if reply.approval != Approval::Needed {
+            return false;
+        }
+        if reply.has_content() {
+            reply.approval = Approval::Asked { until };
+            let event = Event::ResponsePrepared {
+                response: reply.id,
+                turn: reply.turn,
+                text: reply.text.clone(),
+                calls: reply.tool_calls.clone(),
+            };
+            self.emit(event);
+        } else {
+            // Nothing that could be approved.
+            reply.approval = Approval::NotNeeded;
+            reply.state.handle(ResponseEvent::Promote { content: false });
+        }
+        true
+    }
+
+    /// The client approves a reply that waits for that.
+    pub(super) fn approve(&mut self, response: ResponseId) {
+        let waits = |reply: &Reply| reply.id == response && matches!(reply.approval, Approval::Asked { .. });
+        let Some(mut reply) = self.reply.take_if(|reply| waits(reply)) else {
+            self.refuse(
+                ErrorCode::InvalidState,
+                format!("{response} doesn't wait to be approved"),
+            );
+            return;
+        };
+        reply.approval = Approval::NotNeeded;
+        if reply.state.handle(ResponseEvent::Promote { content: true }) == ResponseEffect::Announce {
+            self.announce(&mut reply);
+        }
+        self.reply = Some(reply);
+    }
+
+    pub(super) fn approval_timed_out(&mut self) {
+        self.emit(Event::Error(CallError {
+            code: ErrorCode::Timeout,
+            origin: Culprit::Client,
+            retry: false,
+            message: format!("the reply was not approved within {} s", APPROVAL_WAIT.as_secs()),
+        }));
+        self.stop_reply(ResponseStatus::Cancelled);
     }
 
     /// Whether so much lies ready unplayed that the next clause can wait.
@@ -476,7 +553,7 @@ impl Session {
         if self.leases.is_away(BackendKind::Tts) {
             reply.synthesizing = Synthesizing::Waiting {
                 clause,
-                until: self.now + LOST_WAIT,
+                until: self.now + self.patience(BackendKind::Tts),
             };
             return;
         }
@@ -545,7 +622,14 @@ impl Session {
 
     /// A clause failed: it is made again if none of it can have been heard; otherwise the reply goes on as text.
     fn clause_failed(&mut self, failure: &StageFailure) {
+        // What was to take over does, if what failed is gone; but a reply has one voice.
+        let another_voice = failure.retry && self.adopt(BackendKind::Tts);
+        let voice = self.voice();
         let Some(mut reply) = self.reply.take() else { return };
+        let voiced = reply.ledger.ready() > Samples::ZERO;
+        if another_voice && !voiced {
+            reply.voice = voice;
+        }
         let reached = match self.playout {
             Playout::Playing { heard, told, .. } => heard + Samples::from_duration(self.now.since(told)),
             other => other.heard(),
@@ -559,7 +643,7 @@ impl Session {
                 clause,
                 again: false,
                 ..
-            } if failure.retry && unheard => {
+            } if failure.retry && unheard && !(another_voice && voiced) => {
                 if has_audio {
                     self.act(Action::CancelSynthesis { id });
                 }
@@ -613,9 +697,25 @@ impl Session {
     }
 
     /// A synthesiser is there again: the clause that waited for it is made.
-    pub(super) fn synthesiser_ready(&mut self) {
-        let Some(mut reply) = self.reply.take() else { return };
-        if let Synthesizing::Waiting { clause, .. } = &reply.synthesizing {
+    /// One with `another` voice doesn't go on with what the one before it began.
+    pub(super) fn synthesiser_ready(&mut self, another: bool) {
+        let voice = self.voice();
+        let waits = |reply: &Reply| matches!(reply.synthesizing, Synthesizing::Waiting { .. });
+        let Some(mut reply) = self.reply.take_if(|reply| waits(reply)) else {
+            return;
+        };
+        if another && reply.ledger.ready() > Samples::ZERO {
+            self.emit(Event::Error(CallError {
+                code: ErrorCode::TtsFailed,
+                origin: Culprit::Backend,
+                retry: false,
+                message: format!("{} goes on as text: the voice that it began with is gone", reply.id),
+            }));
+            self.mute(&mut reply);
+        } else if let Synthesizing::Waiting { clause, .. } = &reply.synthesizing {
+            if another {
+                reply.voice = voice;
+            }
             let clause = clause.clone();
             let not_before = self.not_before(0);
             self.synthesize(&mut reply, clause, true, not_before);
@@ -626,6 +726,7 @@ impl Session {
     /// The synthesiser is gone. A clause that was to be made again later waits until there is one: asking nobody would cost
     /// its last try. One that is being made fails by itself.
     pub(super) fn synthesiser_lost(&mut self) {
+        let patience = self.patience(BackendKind::Tts);
         let timeout = Duration::from_millis(self.settings.limits.tts_first_audio_timeout_ms.into());
         let now = self.now;
         let Some(reply) = &mut self.reply else { return };
@@ -637,7 +738,7 @@ impl Session {
             let (id, clause) = (*id, clause.clone());
             reply.synthesizing = Synthesizing::Waiting {
                 clause,
-                until: now + LOST_WAIT,
+                until: now + patience,
             };
             self.act(Action::CancelSynthesis { id });
         }

@@ -11,7 +11,7 @@ use crate::call::{Event, Settings};
 use crate::time::Time;
 
 /// The version of the format that is written, and the only one that is read.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What a trace begins with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::Action;
-use super::core::{LOST_WAIT, Session};
+use super::core::Session;
 use super::recognition::{MAX_SEGMENTS, Recognition, Segment, SegmentState};
 use crate::call::{BackendKind, CallError, ErrorCode, Event, Origin, StageFailure, SttEvent};
 use crate::id::{TranscriptionId, TurnId};
@@ -54,7 +54,7 @@ impl Session {
         let generation = self.leases.generation(BackendKind::Stt);
         let state = if self.leases.is_away(BackendKind::Stt) {
             SegmentState::Waiting {
-                until: self.now + LOST_WAIT,
+                until: self.now + self.patience(BackendKind::Stt),
             }
         } else {
             SegmentState::Running
@@ -217,6 +217,11 @@ impl Session {
     /// A recognition failed: it is repeated from the kept audio, or its turn goes on with the words that are there.
     fn segment_failed(&mut self, id: TranscriptionId, failure: &StageFailure) {
         let max_retries = self.settings.limits.max_retries;
+        if failure.retry {
+            // What was to take over does, if what failed is gone.
+            self.adopt(BackendKind::Stt);
+        }
+        let patience = self.patience(BackendKind::Stt);
         let (lost, now) = (self.leases.is_away(BackendKind::Stt), self.now);
         let not_before = self.not_before(failure.retry_after_ms);
         let Some((_, recognition)) = self.recognition(id) else {
@@ -229,7 +234,7 @@ impl Session {
             segment.retries += 1;
             segment.not_before = not_before;
             if lost {
-                segment.state = SegmentState::Waiting { until: now + LOST_WAIT };
+                segment.state = SegmentState::Waiting { until: now + patience };
             } else {
                 self.repeat_segment(id, not_before);
             }
@@ -311,7 +316,7 @@ impl Session {
             }
             SegmentState::Waiting { .. } if segment.end.is_none() => {
                 // While the user speaks on, nobody waits for the words: there is time.
-                let until = self.now + LOST_WAIT;
+                let until = self.now + self.patience(BackendKind::Stt);
                 if let Some((_, recognition)) = self.recognition(id) {
                     recognition.wait_on(id, until);
                 }
@@ -354,13 +359,14 @@ impl Session {
     /// The recogniser is gone. What was to be asked for again later waits until there is one: asking nobody would cost one
     /// more of its tries. What is being recognised fails by itself.
     pub(super) fn recogniser_lost(&mut self) {
+        let patience = self.patience(BackendKind::Stt);
         let now = self.now;
         let open = self.turn.open_mut().and_then(|open| open.recognition.as_mut());
         let ended = self.endings.iter_mut().filter_map(|ending| ending.recognition.as_mut());
         let mut waiting = Vec::new();
         for segment in ended.chain(open).flat_map(|recognition| &mut recognition.segments) {
             if segment.state == SegmentState::Running && segment.not_before > now {
-                segment.state = SegmentState::Waiting { until: now + LOST_WAIT };
+                segment.state = SegmentState::Waiting { until: now + patience };
                 waiting.push(segment.id);
             }
         }

@@ -56,6 +56,8 @@ pub struct Specification {
     pub nice: u8,
     /// Where to compute; absent leaves it to the worker.
     pub device: Option<String>,
+    /// Why that isn't where it was meant to be; told of the worker that is ready.
+    pub fallback: Option<String>,
     /// How long a load may take, the warm-up included.
     pub load_timeout: Duration,
 }
@@ -75,6 +77,7 @@ impl Specification {
             threads: 0,
             nice: 10,
             device: None,
+            fallback: None,
             load_timeout: Duration::from_secs(120),
         }
     }
@@ -305,7 +308,8 @@ async fn start(specification: &Specification, generation: Generation) -> Result<
         messages,
     };
     match greet(specification, &mut running).await {
-        Ok((hello, ready)) => {
+        Ok((hello, mut ready)) => {
+            ready.fallback = ready.fallback.or_else(|| specification.fallback.clone());
             running.link.set_loaded(hello, ready);
             Ok(running)
         }

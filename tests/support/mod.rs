@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses its own part of this")]
 
 pub(crate) mod client;
+pub(crate) mod loader;
 pub(crate) mod process;
 pub(crate) mod server;
 pub(crate) mod socket;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::serve::ListenerExt as _;
+use repartee::api::Access;
 use repartee::backend::Backend;
 use repartee::backend::fake::{ScriptedLlm, ScriptedStt, ScriptedTts, ScriptedVad};
 use repartee::call::BackendKind;
@@ -91,7 +92,8 @@ impl TestServer {
             .await
             .expect("loopback has a free port");
         let address = listener.local_addr().expect("a listener has an address");
-        let routes = repartee::api::routes(engine.clone()).merge(native::routes(engine.clone(), native));
+        let routes =
+            repartee::api::routes(engine.clone(), Access::default()).merge(native::routes(engine.clone(), native));
         // As `repartee serve` does it.
         let listener = listener.tap_io(|stream| {
             let _ = stream.set_nodelay(true);

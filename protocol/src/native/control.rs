@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{AudioFormat, Digit, ItemId, Private, ResponseId, SettingsUpdate};
+use super::{Approve, AudioFormat, Digit, ItemId, Private, ResponseId, SettingsUpdate, Switch, SwitchOf};
 
 /// One text message of a client. [`parse_control`](super::parse_control) reads it, [`Control::to_json`] writes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -56,6 +56,16 @@ pub enum Request {
     ToolOutput(ToolOutput),
     /// Change the history. Answered by `history_edited`.
     Edit(Edit),
+    /// Switch a backend. Answered by `switch_started`, `switched` or `switch_failed`.
+    Switch(Box<Switch>),
+    /// Call off the switch that is under way, or end what runs beside the live backend. Answered by `switch_failed`.
+    CancelSwitch(SwitchOf),
+    /// Let what runs beside the live backend take its place. Answered by `switched` or `switch_failed`.
+    Promote(SwitchOf),
+    /// Let a reply be spoken that waits for it.
+    Approve(Approve),
+    /// Tell what can serve here, and what can't. Answered by `capabilities`.
+    Capabilities(Bare),
     /// Tell the state of the session. Answered by `status`.
     Status(Bare),
     /// Answered by `pong`, at once.
@@ -66,7 +76,7 @@ pub enum Request {
 
 impl Request {
     /// The `type` of every request, in the order of the enum.
-    pub const TYPES: [&str; 14] = [
+    pub const TYPES: [&str; 19] = [
         "hello",
         "update",
         "say",
@@ -78,6 +88,11 @@ impl Request {
         "dtmf",
         "tool_output",
         "edit",
+        "switch",
+        "cancel_switch",
+        "promote",
+        "approve",
+        "capabilities",
         "status",
         "ping",
         "bye",
@@ -98,6 +113,11 @@ impl Request {
             Self::Dtmf(_) => "dtmf",
             Self::ToolOutput(_) => "tool_output",
             Self::Edit(_) => "edit",
+            Self::Switch(_) => "switch",
+            Self::CancelSwitch(_) => "cancel_switch",
+            Self::Promote(_) => "promote",
+            Self::Approve(_) => "approve",
+            Self::Capabilities(_) => "capabilities",
             Self::Status(_) => "status",
             Self::Ping(_) => "ping",
             Self::Bye(_) => "bye",
@@ -232,6 +252,8 @@ pub enum Edit {
     },
     /// Remove all.
     Clear {},
+    /// Remove what the assistant said last, and what the user said before it.
+    Rollback {},
     /// Put a message at the end.
     Append {
         /// Who said it.
@@ -244,7 +266,7 @@ pub enum Edit {
 
 impl Edit {
     /// The values of `edit`.
-    pub const KINDS: [&str; 3] = ["delete", "clear", "append"];
+    pub const KINDS: [&str; 4] = ["delete", "clear", "rollback", "append"];
 }
 
 /// Who said something that is put into the history.

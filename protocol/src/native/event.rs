@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::switching::{Capabilities, ResponsePrepared, Shadowed, SwitchFailed, SwitchStarted, Switched};
 use super::{
     ControlError, Digit, EffectiveFormat, ErrorCode, ItemId, Millis, Origin, Private, ResponseId, Settings, TurnId,
 };
@@ -46,6 +47,18 @@ pub enum Event {
     Updated(Box<Updated>),
     /// A backend's state has changed.
     Backend(Backend),
+    /// A reply waits for `approve` or `cancel`.
+    ResponsePrepared(ResponsePrepared),
+    /// A switch is under way.
+    SwitchStarted(SwitchStarted),
+    /// A switch was made.
+    Switched(Switched),
+    /// A switch was not made.
+    SwitchFailed(SwitchFailed),
+    /// How what runs beside the live backend did.
+    Shadowed(Shadowed),
+    /// What can serve here. The answer to `capabilities`.
+    Capabilities(Capabilities),
     /// The state of the session. The answer to `status`.
     Status(Box<Status>),
     /// Something went wrong.
@@ -60,7 +73,7 @@ pub enum Event {
 
 impl Event {
     /// The `type` of every event, in the order of the enum.
-    pub const TYPES: [&str; 21] = [
+    pub const TYPES: [&str; 27] = [
         "ready",
         "speech_started",
         "speech_stopped",
@@ -77,6 +90,12 @@ impl Event {
         "history_edited",
         "updated",
         "backend",
+        "response_prepared",
+        "switch_started",
+        "switched",
+        "switch_failed",
+        "shadowed",
+        "capabilities",
         "status",
         "error",
         "going_away",
@@ -425,6 +444,23 @@ pub enum BackendKind {
     Llm,
     /// Text to speech.
     Tts,
+}
+
+impl BackendKind {
+    /// All five.
+    pub const ALL: [Self; 5] = [Self::Vad, Self::Turn, Self::Stt, Self::Llm, Self::Tts];
+
+    /// Its name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Vad => "vad",
+            Self::Turn => "turn",
+            Self::Stt => "stt",
+            Self::Llm => "llm",
+            Self::Tts => "tts",
+        }
+    }
 }
 
 /// A backend and its state.

@@ -25,7 +25,7 @@ pub const CONTROLS: &[Example] = &[
     ),
     example(
         "Every setting.",
-        r#"{"type":"update","id":"2","instructions":"Be brief.","voice":"cmu_us_slt","language":"en","stages":{"stt":true,"llm":true,"tts":false},"turn_detection":"client","speech":{"start_threshold":0.6,"stop_threshold":0.4,"min_speech_ms":120,"pre_roll_ms":250},"endpointing":{"silence_ms":400,"max_silence_ms":1200,"hard_limit_ms":20000,"eager_ms":200},"barge_in":{"enabled":true,"confirm_ms":300,"duck_gain":0.2},"tools":[{"name":"weather","description":"Tells the weather of a place.","parameters":{"type":"object","properties":{"place":{"type":"string"}},"required":["place"]}}],"temperature":0.7}"#,
+        r#"{"type":"update","id":"2","instructions":"Be brief.","voice":"cmu_us_slt","language":"en","stages":{"stt":true,"llm":true,"tts":false},"turn_detection":"client","speech":{"start_threshold":0.6,"stop_threshold":0.4,"min_speech_ms":120,"pre_roll_ms":250},"endpointing":{"silence_ms":400,"max_silence_ms":1200,"hard_limit_ms":20000,"eager_ms":200},"barge_in":{"enabled":true,"confirm_ms":300,"duck_gain":0.2},"tools":[{"name":"weather","description":"Tells the weather of a place.","parameters":{"type":"object","properties":{"place":{"type":"string"}},"required":["place"]}}],"temperature":0.7,"approval":false}"#,
     ),
     example(
         "One setting; the others stay.",
@@ -61,11 +61,31 @@ pub const CONTROLS: &[Example] = &[
         "One item out of the history.",
         r#"{"type":"edit","edit":"delete","item":"item_2"}"#,
     ),
+    example(
+        "The last answer and its question are taken back.",
+        r#"{"type":"edit","edit":"rollback"}"#,
+    ),
     example("A new conversation.", r#"{"type":"edit","edit":"clear"}"#),
     example(
         "What happened before the call.",
         r#"{"type":"edit","edit":"append","role":"system","text":"The caller's name is Ada."}"#,
     ),
+    example(
+        "Another recogniser, for this session, in the middle of a word.",
+        r#"{"type":"switch","id":"w1","kind":"stt","backend":"whisper","model":"ggml-base.bin","options":{"language":"en"}}"#,
+    ),
+    example(
+        "Another voice for everybody, from the next turn on.",
+        r#"{"type":"switch","kind":"tts","voice":"slt","scope":"server","when":"next_turn"}"#,
+    ),
+    example(
+        "A candidate that only runs beside.",
+        r#"{"type":"switch","kind":"llm","model":"llm/chat.gguf","shadow":true}"#,
+    ),
+    example("It did well.", r#"{"type":"promote","kind":"llm"}"#),
+    example("Never mind.", r#"{"type":"cancel_switch","kind":"stt"}"#),
+    example("This may be said.", r#"{"type":"approve","response":"resp_4"}"#),
+    example("What could serve?", r#"{"type":"capabilities","id":"c1"}"#),
     example("How are things?", r#"{"type":"status","id":"s1"}"#),
     example("Are you there?", r#"{"type":"ping","id":"p1"}"#),
     example("Good-bye.", r#"{"type":"bye"}"#),
@@ -138,6 +158,30 @@ pub const EVENTS: &[Example] = &[
     example(
         "A worker died and is being started again.",
         r#"{"type":"backend","kind":"stt","state":"lost","generation":1,"reason":"the worker was killed by signal 9"}"#,
+    ),
+    example(
+        "It would say this.",
+        r#"{"type":"response_prepared","response":"resp_4","turn":"turn_5","text":"It is half past nine."}"#,
+    ),
+    example(
+        "A recogniser is being loaded.",
+        r#"{"type":"switch_started","switch":"switch_1","kind":"stt","to":{"backend":"whisper","model":"ggml-base.bin"},"scope":"session"}"#,
+    ),
+    example(
+        "And serves.",
+        r#"{"type":"switched","switch":"switch_1","kind":"stt","old":{"backend":"pocketsphinx","model":"pocketsphinx-en-us"},"new":{"backend":"whisper","model":"ggml-base.bin"},"scope":"session","load_ms":812,"gap_ms":0}"#,
+    ),
+    example(
+        "Or doesn't, and why.",
+        r#"{"type":"switch_failed","switch":"switch_2","kind":"llm","stage":"check","reason":"it needs 5.1 GiB of memory, 3.0 are free; with replace = true what serves now is stopped first, which makes room","replace_may_help":true,"serving":{"backend":"parrot","model":"parrot"}}"#,
+    ),
+    example(
+        "The candidate heard nearly the same words, sooner.",
+        r#"{"type":"shadowed","kind":"stt","agreement":0.875,"live_ms":240,"candidate_ms":95}"#,
+    ),
+    example(
+        "What could serve.",
+        r#"{"type":"capabilities","backends":[{"kind":"stt","backend":"pocketsphinx","available":true,"devices":["cpu"],"models":[{"model":"pocketsphinx-en-us","available":true,"serving":true}]},{"kind":"stt","backend":"whisper","available":false,"reason":"the worker isn't built","remedy":"make worker-whisper","models":[]}],"reply_to":"c1"}"#,
     ),
     example(
         "The state of the session.",

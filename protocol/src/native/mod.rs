@@ -48,6 +48,7 @@ mod format;
 mod read;
 pub mod schema;
 mod settings;
+mod switching;
 mod words;
 
 pub use control::{Bare, Cancel, Control, Dtmf, Edit, Hello, Request, Role, Say, Text, ToolOutput};
@@ -63,6 +64,10 @@ pub use read::{MAX_DEPTH, parse_control};
 pub use settings::{
     BargeIn, BargeInUpdate, Endpointing, EndpointingUpdate, MAX_TOOLS, Settings, SettingsUpdate, Speech, SpeechUpdate,
     Stages, StagesUpdate, Tool, TurnDetection,
+};
+pub use switching::{
+    Approve, Capabilities, Capability, ModelCapability, PreparedCall, ResponsePrepared, Served, Shadowed, Switch,
+    SwitchFailed, SwitchOf, SwitchScope, SwitchStage, SwitchStarted, SwitchWhen, Switched,
 };
 pub use words::{Digit, ItemId, Millis, Private, ResponseId, Thousandths, TurnId};
 

@@ -1,5 +1,6 @@
 //! Reading controls. Strict, because a mistyped field that is silently ignored costs its author an afternoon.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
@@ -7,9 +8,10 @@ use serde_json::{Map, Value};
 use super::control::{Bare, Cancel, Dtmf, Edit, Hello, Role, Say, Text, ToolOutput};
 use super::error::MAX_QUOTED;
 use super::settings::{BargeInUpdate, EndpointingUpdate, MAX_TOOLS, SpeechUpdate, StagesUpdate};
+use super::switching::{Approve, Switch, SwitchOf, SwitchScope, SwitchWhen};
 use super::{
-    AudioFormat, Codec, Control, ControlError, Digit, ErrorCode, Framing, ItemId, LARGEST_MESSAGE_BYTES, Private, Rate,
-    Request, ResponseId, SettingsUpdate, Thousandths, Tool, TurnDetection, VERSION,
+    AudioFormat, BackendKind, Codec, Control, ControlError, Digit, ErrorCode, Framing, ItemId, LARGEST_MESSAGE_BYTES,
+    Private, Rate, Request, ResponseId, SettingsUpdate, Thousandths, Tool, TurnDetection, VERSION,
 };
 
 /// Objects and arrays in one another, at most: a tool's JSON Schema needs some, an attack many.
@@ -128,6 +130,15 @@ fn read_request(object: &Map<String, Value>) -> Result<Request, ControlError> {
         "dtmf" => Request::Dtmf(read_dtmf(&control(&["digit"])?)?),
         "tool_output" => Request::ToolOutput(read_tool_output(&control(&["call_id", "output", "respond"])?)?),
         "edit" => Request::Edit(read_edit(object)?),
+        "switch" => Request::Switch(Box::new(read_switch(&control(SWITCH)?)?)),
+        "cancel_switch" => Request::CancelSwitch(read_switch_of(&control(&["kind"])?)?),
+        "promote" => Request::Promote(read_switch_of(&control(&["kind"])?)?),
+        "approve" => Request::Approve(Approve {
+            response: control(&["response"])?
+                .id("response", ResponseId::parse, "resp_1")?
+                .ok_or_else(|| missing("response"))?,
+        }),
+        "capabilities" => Request::Capabilities(bare()?),
         "status" => Request::Status(bare()?),
         "ping" => Request::Ping(bare()?),
         "bye" => Request::Bye(bare()?),
@@ -229,6 +240,7 @@ const SETTINGS: &[&str] = &[
     "barge_in",
     "tools",
     "temperature",
+    "approval",
 ];
 
 fn read_settings(fields: &Fields<'_>) -> Result<SettingsUpdate, ControlError> {
@@ -281,6 +293,7 @@ fn read_settings(fields: &Fields<'_>) -> Result<SettingsUpdate, ControlError> {
         },
         tools: read_tools(fields)?,
         temperature: fields.fraction("temperature", 0.0..=2.0)?,
+        approval: fields.flag("approval")?,
     })
 }
 
@@ -390,6 +403,7 @@ fn read_edit(object: &Map<String, Value>) -> Result<Edit, ControlError> {
             })
         }
         "clear" => Fields::of_control(object, &["edit"]).map(|_| Edit::Clear {}),
+        "rollback" => Fields::of_control(object, &["edit"]).map(|_| Edit::Rollback {}),
         "append" => {
             let fields = Fields::of_control(object, &["edit", "role", "text"])?;
             let role = fields.choice("role", &Role::ALL, Role::as_str)?;
@@ -402,12 +416,56 @@ fn read_edit(object: &Map<String, Value>) -> Result<Edit, ControlError> {
             ErrorCode::InvalidValue,
             "edit",
             format!(
-                "edit must be \"delete\", \"clear\" or \"append\", not {}{}",
+                "edit must be \"delete\", \"clear\", \"rollback\" or \"append\", not {}{}",
                 quoted(kind),
                 did_you_mean(kind, &Edit::KINDS)
             ),
         )),
     }
+}
+
+const SWITCH: &[&str] = &[
+    "kind", "backend", "model", "voice", "language", "files", "options", "scope", "when", "replace", "shadow",
+];
+
+/// Files and options of one switch, at most.
+const MAX_ENTRIES: usize = 64;
+
+fn read_switch(fields: &Fields<'_>) -> Result<Switch, ControlError> {
+    let SwitchOf { kind } = read_switch_of(fields)?;
+    let files = fields.map("files", MAX_ENTRIES)?;
+    let files = files.into_iter().map(|(role, path)| match path {
+        Value::String(path) if (1..=1024).contains(&path.chars().count()) => Ok((role, path)),
+        _ => Err(fields.invalid(
+            "files",
+            "must name a path of 1 to 1024 characters for each role".to_owned(),
+        )),
+    });
+    let plain = Switch::new(kind);
+    Ok(Switch {
+        backend: fields.text("backend", 1..=64)?,
+        model: fields.text("model", 1..=1024)?,
+        voice: fields.text("voice", 1..=128)?,
+        language: read_language(fields)?,
+        files: files.collect::<Result<_, _>>()?,
+        options: fields.map("options", MAX_ENTRIES)?,
+        scope: fields
+            .choice("scope", &SwitchScope::ALL, SwitchScope::as_str)?
+            .unwrap_or(plain.scope),
+        when: fields
+            .choice("when", &SwitchWhen::ALL, SwitchWhen::as_str)?
+            .unwrap_or(plain.when),
+        replace: fields.flag("replace")?.unwrap_or(plain.replace),
+        shadow: fields.flag("shadow")?.unwrap_or(plain.shadow),
+        kind,
+    })
+}
+
+fn read_switch_of(fields: &Fields<'_>) -> Result<SwitchOf, ControlError> {
+    let kind = fields.choice("kind", &BackendKind::ALL, BackendKind::as_str)?;
+    Ok(SwitchOf {
+        kind: kind.ok_or_else(|| missing("kind"))?,
+    })
 }
 
 /// The fields of one object, all of whose names are known.
@@ -487,6 +545,18 @@ impl<'a> Fields<'a> {
             None => Ok(None),
             Some(Value::Bool(flag)) => Ok(Some(*flag)),
             Some(other) => Err(wrong_kind(&self.path(name), "true or false", other)),
+        }
+    }
+
+    /// An object whose names are free, with at most so many entries.
+    fn map(&self, name: &str, most: usize) -> Result<BTreeMap<String, Value>, ControlError> {
+        match self.get(name) {
+            None => Ok(BTreeMap::new()),
+            Some(Value::Object(object)) if object.len() > most => {
+                Err(self.invalid(name, format!("must have at most {most} entries, not {}", object.len())))
+            }
+            Some(Value::Object(object)) => Ok(object.iter().map(|(key, value)| (key.clone(), value.clone())).collect()),
+            Some(other) => Err(wrong_kind(&self.path(name), "an object", other)),
         }
     }
 

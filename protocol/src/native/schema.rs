@@ -13,6 +13,9 @@ use super::event::{
     ResponseDone, ResponseStarted, ResponseText, SpeechStarted, SpeechStopped, Status, ToolCall, Transcript,
     TurnReport, Updated,
 };
+use super::switching::{
+    Approve, Capabilities, ResponsePrepared, Shadowed, Switch, SwitchFailed, SwitchOf, SwitchStarted, Switched,
+};
 use super::{CloseReason, ErrorCode, Event, MAX_MESSAGE_BYTES, PATH, Request, SettingsUpdate, VERSION, examples};
 
 /// Makes the schema of one message's body.
@@ -21,7 +24,7 @@ type Body = fn(&mut SchemaGenerator) -> Schema;
 /// A message: its `type`, what it is for, its body.
 type Message = (&'static str, &'static str, Body);
 
-const CONTROLS: [Message; 14] = [
+const CONTROLS: [Message; 19] = [
     (
         "hello",
         "The first message: opens the session. Answered by `ready`.",
@@ -58,6 +61,31 @@ const CONTROLS: [Message; 14] = [
         Edit::json_schema,
     ),
     (
+        "switch",
+        "Switch a backend. Answered by `switch_started`, `switched` or `switch_failed`.",
+        Switch::json_schema,
+    ),
+    (
+        "cancel_switch",
+        "Call off the switch that is under way, or end what runs beside the live backend. Answered by `switch_failed`.",
+        SwitchOf::json_schema,
+    ),
+    (
+        "promote",
+        "Let what runs beside the live backend take its place. Answered by `switched` or `switch_failed`.",
+        SwitchOf::json_schema,
+    ),
+    (
+        "approve",
+        "Let a reply be spoken that waits for it.",
+        Approve::json_schema,
+    ),
+    (
+        "capabilities",
+        "Tell what can serve here, and what can't. Answered by `capabilities`.",
+        Bare::json_schema,
+    ),
+    (
         "status",
         "Tell the state of the session. Answered by `status`.",
         Bare::json_schema,
@@ -70,7 +98,7 @@ const CONTROLS: [Message; 14] = [
     ),
 ];
 
-const EVENTS: [Message; 21] = [
+const EVENTS: [Message; 27] = [
     (
         "ready",
         "The session is open; audio may flow. The answer to `hello`.",
@@ -123,6 +151,32 @@ const EVENTS: [Message; 21] = [
         Updated::json_schema,
     ),
     ("backend", "A backend's state has changed.", Backend::json_schema),
+    (
+        "response_prepared",
+        "A reply waits for `approve` or `cancel`; nothing of it has been spoken. Only where the setting `approval` is on.",
+        ResponsePrepared::json_schema,
+    ),
+    ("switch_started", "A switch is under way.", SwitchStarted::json_schema),
+    (
+        "switched",
+        "A switch was made: new work goes to the new backend.",
+        Switched::json_schema,
+    ),
+    (
+        "switch_failed",
+        "A switch was not made; what served before serves on.",
+        SwitchFailed::json_schema,
+    ),
+    (
+        "shadowed",
+        "How what runs beside the live backend did on one piece of work.",
+        Shadowed::json_schema,
+    ),
+    (
+        "capabilities",
+        "What can serve here, and what can't. The answer to `capabilities`.",
+        Capabilities::json_schema,
+    ),
     (
         "status",
         "The state of the session. The answer to `status`.",

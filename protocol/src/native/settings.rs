@@ -164,6 +164,9 @@ pub struct SettingsUpdate {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 2))]
     pub temperature: Option<Thousandths>,
+    /// Whether replies wait for `approve`: the client hears the whole text of each, as `response_prepared`, before it is spoken or told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval: Option<bool>,
 }
 
 /// Which stages run.
@@ -239,4 +242,7 @@ pub struct Settings {
     /// Sampling temperature; the model's default when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<Thousandths>,
+    /// Whether replies wait for `approve`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub approval: bool,
 }

@@ -18,10 +18,11 @@ fn driver() -> (Driver, Call) {
     registry.install(Backend::Tts(Arc::new(ScriptedTts::default())));
     registry.mark_missing(BackendKind::Turn, "none".to_owned());
     let clock = Clock::start();
-    let (call, port) = connect(SessionId::new(1), clock, Arc::new(Place(None)));
+    let (call, port) = connect(SessionId::new(1), clock, Arc::new(Place(None)), Duration::ZERO);
     let surroundings = Surroundings {
         id: SessionId::new(1),
         registry,
+        switchboard: None,
         metrics: Arc::default(),
         drain: tokio::sync::watch::channel(None).1,
         retry_after_ms: 0,

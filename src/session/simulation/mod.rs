@@ -37,6 +37,8 @@ pub struct Latencies {
     pub tts_next: (u64, u64),
     /// The loudspeaker, after it was asked to play.
     pub play: (u64, u64),
+    /// A backend that is switched to, until it is loaded.
+    pub load: (u64, u64),
 }
 
 impl Latencies {
@@ -49,6 +51,7 @@ impl Latencies {
         tts_first: (40, 110),
         tts_next: (8, 12),
         play: (5, 20),
+        load: (400, 400),
     };
 
     /// None at all: what is left is the session's own.
@@ -60,6 +63,7 @@ impl Latencies {
         tts_first: (0, 0),
         tts_next: (0, 0),
         play: (0, 0),
+        load: (0, 0),
     };
 }
 

@@ -2,13 +2,16 @@
 //! walks.
 
 use crate::call::{
-    BackendKind, BargeIn, CloseReason, Command, Digit, Endpointing, FinishReason, HistoryEdit, LlmEvent, Probability,
-    Role, Say, Settings, SettingsUpdate, SpeechDetection, StageFailure, Stages, SttEvent, Tool, ToolCall, ToolOutput,
-    TurnDetection, WordTiming,
+    BackendKind, BargeIn, CloseReason, Command, Comparison, Digit, Endpointing, FinishReason, HistoryEdit, LlmEvent,
+    Probability, Role, Say, Scope, Served, Settings, SettingsUpdate, SpeechDetection, StageFailure, Stages, SttEvent,
+    SwitchFailure, SwitchRequest, SwitchStage, Tool, ToolCall, ToolOutput, TurnDetection, When, WordTiming,
 };
-use crate::id::{Generation, GenerationId, ItemId, PredictionId, ResponseId, SynthesisId, TranscriptionId};
+use crate::id::{Generation, GenerationId, ItemId, PredictionId, ResponseId, SwitchId, SynthesisId, TranscriptionId};
 use crate::pii::Pii;
-use crate::session::{Action, BackendChange, Input, Observer, Output, PlayoutEvent, Session, TtsProgress, Violation};
+use crate::session::{
+    Action, Arrival, BackendChange, Input, Observer, Output, PlayoutEvent, Session, SwitchProgress, TtsProgress,
+    Violation,
+};
 use crate::time::{Samples, Time};
 
 /// What an operation is drawn from; when the bytes are used up, everything is zero.
@@ -149,6 +152,7 @@ struct Known {
     heard: Samples,
     call: Option<String>,
     load: u64,
+    switch: u64,
 }
 
 impl Known {
@@ -157,6 +161,7 @@ impl Known {
             Action::Transcribe { id, .. } => self.transcription = id.number(),
             Action::Predict { id, .. } => self.prediction = id.number(),
             Action::Generate { id, .. } => self.generation = id.number(),
+            Action::Switch { id, .. } => self.switch = id.number(),
             Action::Synthesize { id, response, .. } => {
                 self.synthesis = id.number();
                 self.response = response.number();
@@ -213,6 +218,7 @@ impl Known {
                 id: PredictionId::new(bytes.id(self.prediction)),
                 complete: bytes.flag().then(|| Probability::from_per_mille(bytes.wide())),
             },
+            29 if bytes.flag() => self.switch(bytes),
             29 => self.backend(bytes),
             30 => Input::Command(self.command(bytes)),
             _ => match bytes.byte() {
@@ -304,17 +310,17 @@ impl Known {
         let change = match bytes.below(8) {
             0..=4 => {
                 self.load += 1;
-                BackendChange::Ready {
-                    name: "fuzz".to_owned(),
-                    model: format!("fuzz-{}", bytes.below(2)),
-                    generation: Generation::new(self.load),
-                    device: None,
-                    synthetic: false,
+                let model = format!("fuzz-{}", bytes.below(2));
+                let mut arrival = Arrival::new("fuzz", &model, Generation::new(self.load));
+                if bytes.flag() {
+                    arrival.when = When::NextTurn;
                 }
+                BackendChange::Ready(arrival)
             }
             5..=6 => BackendChange::Lost {
                 generation: Generation::new(self.load),
                 reason: "fuzz".to_owned(),
+                replacing: bytes.flag(),
             },
             _ => BackendChange::Missing {
                 reason: "fuzz".to_owned(),
@@ -323,8 +329,41 @@ impl Known {
         Input::Backend { kind, change }
     }
 
+    /// What becomes of a switch: of one that is under way, or of one that nobody knows.
+    fn switch(&mut self, bytes: &mut Bytes<'_>) -> Input {
+        let id = SwitchId::new(bytes.id(self.switch));
+        let served = |bytes: &mut Bytes<'_>| Served {
+            backend: "fuzz".to_owned(),
+            model: format!("fuzz-{}", bytes.below(2)),
+        };
+        let progress = match bytes.below(8) {
+            0 => SwitchProgress::Started { to: served(bytes) },
+            1..=3 => SwitchProgress::Loaded {
+                new: served(bytes),
+                generation: Generation::new(self.load + u64::from(bytes.below(2))),
+                load_ms: 1,
+            },
+            4..=5 => SwitchProgress::Failed(SwitchFailure::new(SwitchStage::Load, "fuzz")),
+            _ => SwitchProgress::Compared(Comparison::default()),
+        };
+        Input::Switch { id, progress }
+    }
+
     fn command(&self, bytes: &mut Bytes<'_>) -> Command {
-        match bytes.below(16) {
+        match bytes.below(20) {
+            16..=17 => Command::Switch(Box::new(SwitchRequest {
+                backend: bytes.flag().then(|| "fuzz".to_owned()),
+                voice: bytes.flag().then(|| "v".to_owned()),
+                scope: if bytes.flag() { Scope::Server } else { Scope::Session },
+                when: if bytes.flag() { When::NextTurn } else { When::Now },
+                shadow: bytes.flag(),
+                ..SwitchRequest::new(bytes.kind())
+            })),
+            18 if bytes.flag() => Command::CancelSwitch { kind: bytes.kind() },
+            18 => Command::Promote { kind: bytes.kind() },
+            19 => Command::Approve {
+                response: ResponseId::new(bytes.id(self.response)),
+            },
             0..=1 => Command::Text { text: bytes.text() },
             2..=4 => Command::Say(Say {
                 text: bytes.text(),
@@ -398,6 +437,7 @@ impl Known {
                 }]);
             }
             6 => update.temperature_milli = Some(bytes.wide()),
+            7 if bytes.flag() => update.approval = Some(bytes.flag()),
             _ => update.instructions = Some(bytes.text()),
         }
         update

@@ -115,6 +115,30 @@ fn told(event: &Event) -> Option<String> {
         Event::ToolCall { response, call } => {
             write!(line, "tool call {response} {}({})", call.name, call.arguments.expose())
         }
+        Event::ResponsePrepared { response, text, .. } => write!(line, "prepared {response} {:?}", text.expose()),
+        Event::SwitchStarted { switch, to, .. } => write!(line, "{switch} to {to} started"),
+        Event::Switched {
+            switch,
+            old,
+            new,
+            load_ms,
+            gap_ms,
+            shadow,
+            ..
+        } => {
+            let old = old.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string);
+            let how = if *shadow { "runs beside" } else { "made" };
+            write!(
+                line,
+                "{switch} {how}: {old} to {new}, load {load_ms} ms, gap {gap_ms} ms"
+            )
+        }
+        Event::SwitchFailed { switch, failure, .. } => {
+            write!(line, "{switch} failed at {:?}: {}", failure.stage, failure.reason)
+        }
+        Event::Shadowed { switch, comparison, .. } => {
+            write!(line, "{switch} compared {:?}", comparison.agreement_per_mille)
+        }
         Event::AudioStarted { response } => write!(line, "audio started {response}"),
         Event::Ducked { response, ducked } => {
             write!(line, "{} {response}", if *ducked { "ducked" } else { "raised" })
@@ -167,7 +191,14 @@ fn told(event: &Event) -> Option<String> {
 /// An action in few words; none when it would only fill the page.
 fn done(action: &Action) -> Option<String> {
     Some(match action {
-        Action::Acquire { .. } | Action::Release { .. } | Action::KeepFrom { .. } | Action::Emit(_) => return None,
+        Action::Acquire { .. }
+        | Action::Release { .. }
+        | Action::Adopt { .. }
+        | Action::KeepFrom { .. }
+        | Action::Emit(_) => return None,
+        Action::Switch { id, request } => format!("switch {} as {id}", request.kind),
+        Action::CancelSwitch { id } => format!("cancel {id}"),
+        Action::Promote { id } => format!("promote {id}"),
         Action::Transcribe { id, from, .. } => format!("transcribe {id} from {} ms", from.as_millis()),
         Action::FinishTranscription { id, end } => format!("finish {id} at {} ms", end.as_millis()),
         Action::CancelTranscription { id } => format!("cancel {id}"),

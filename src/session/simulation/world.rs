@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use super::{Answer, Happening, Latencies, Script, Timeline};
 use crate::call::{
-    BackendKind, FinishReason, LlmEvent, Probability, Prompt, Role, StageFailure, SttEvent, ToolCall, WordTiming,
+    BackendKind, FinishReason, LlmEvent, Probability, Prompt, Role, Served, StageFailure, SttEvent, SwitchFailure,
+    SwitchRequest, SwitchStage, ToolCall, When, WordTiming,
 };
-use crate::id::{Generation, GenerationId, PredictionId, ResponseId, SynthesisId, TranscriptionId};
+use crate::id::{Generation, GenerationId, PredictionId, ResponseId, SwitchId, SynthesisId, TranscriptionId};
 use crate::pii::Pii;
 use crate::session::random::Random;
-use crate::session::{Action, BackendChange, Input, Observer, Output, PlayoutEvent, Session, TtsProgress};
+use crate::session::{
+    Action, Arrival, BackendChange, Input, Observer, Output, PlayoutEvent, Session, SwitchProgress, TtsProgress,
+};
 use crate::time::{Samples, Time};
 
 /// One packet of the microphone.
@@ -34,6 +37,8 @@ enum Deed {
     Microphone,
     Loudspeaker,
     Back(BackendKind),
+    /// What was to be switched to is loaded.
+    Loaded(SwitchId, Box<SwitchRequest>),
 }
 
 struct Utterance {
@@ -80,6 +85,9 @@ pub(super) struct World {
     audio: BTreeMap<ResponseId, Vec<(SynthesisId, Samples)>>,
     player: Option<Player>,
     loads: BTreeMap<BackendKind, u64>,
+    models: BTreeMap<BackendKind, String>,
+    adopted: BTreeMap<BackendKind, Generation>,
+    switching: BTreeMap<SwitchId, SwitchRequest>,
     lost: BTreeSet<BackendKind>,
     ended: bool,
 }
@@ -106,6 +114,9 @@ impl World {
             audio: BTreeMap::new(),
             player: None,
             loads: BTreeMap::new(),
+            models: BTreeMap::new(),
+            adopted: BTreeMap::new(),
+            switching: BTreeMap::new(),
             lost: BTreeSet::new(),
             ended: false,
             script,
@@ -204,8 +215,9 @@ impl World {
             Deed::Loudspeaker => self.play_on(),
             Deed::Back(kind) => {
                 self.lost.remove(&kind);
-                self.ready(kind);
+                self.ready(kind, When::Now);
             }
+            Deed::Loaded(id, request) => self.loaded(id, &request),
         }
     }
 
@@ -244,7 +256,11 @@ impl World {
             }
             Happening::Input(input) => self.deliver(*input),
             Happening::Loss { kind, lasting } => self.lose(kind, lasting),
-            Happening::Switch { kind } => self.ready(kind),
+            Happening::Switch { kind } => {
+                let next = self.loads.get(&kind).copied().unwrap_or_default() + 1;
+                self.models.insert(kind, format!("scripted-{kind}-{next}"));
+                self.ready(kind, When::Now);
+            }
         }
     }
 
@@ -259,8 +275,13 @@ impl World {
 
     fn lose(&mut self, kind: BackendKind, lasting: Duration) {
         self.timeline.note(self.now, "worker", &format!("{kind} dies"));
-        self.lost.insert(kind);
-        self.plan(self.now + lasting, Deed::Back(kind));
+        let generation = Generation::new(self.loads.get(&kind).copied().unwrap_or_default());
+        // One that another is to take over from dies for good.
+        let retired = self.adopted.get(&kind).is_some_and(|adopted| *adopted != generation);
+        if !retired {
+            self.lost.insert(kind);
+            self.plan(self.now + lasting, Deed::Back(kind));
+        }
         // As a supervisor does it: who waits for an answer hears first, then everybody.
         match kind {
             BackendKind::Stt => {
@@ -286,12 +307,15 @@ impl World {
             }
             BackendKind::Vad | BackendKind::Turn => {}
         }
-        let generation = Generation::new(self.loads.get(&kind).copied().unwrap_or_default());
+        if retired {
+            return;
+        }
         self.deliver(Input::Backend {
             kind,
             change: BackendChange::Lost {
                 generation,
                 reason: "the worker was killed".to_owned(),
+                replacing: false,
             },
         });
     }
@@ -303,20 +327,75 @@ impl World {
         });
     }
 
-    fn ready(&mut self, kind: BackendKind) {
+    fn ready(&mut self, kind: BackendKind, when: When) {
         let load = self.loads.entry(kind).or_default();
         *load += 1;
         let generation = Generation::new(*load);
+        let model = self.models.entry(kind).or_insert_with(|| format!("scripted-{kind}-1"));
+        let arrival = Arrival {
+            when,
+            ..Arrival::new(&format!("scripted-{kind}"), model, generation)
+        };
         self.deliver(Input::Backend {
             kind,
-            change: BackendChange::Ready {
-                name: format!("scripted-{kind}"),
-                model: format!("scripted-{kind}-{}", generation.number()),
+            change: BackendChange::Ready(arrival),
+        });
+    }
+
+    /// A switch to the model that is named "broken" fails, any other comes to its end.
+    fn begin_switch(&mut self, id: SwitchId, request: &SwitchRequest) {
+        let to = Self::served(request);
+        let failure = SwitchFailure::new(SwitchStage::Load, "the file ends in the middle");
+        let fails = to.model == "broken";
+        let started = Input::Switch {
+            id,
+            progress: SwitchProgress::Started { to },
+        };
+        self.plan(self.now, Deed::Deliver(Box::new(started)));
+        self.switching.insert(id, request.clone());
+        let at = self.now + self.latency(self.latencies.load);
+        if fails {
+            let failed = Input::Switch {
+                id,
+                progress: SwitchProgress::Failed(failure),
+            };
+            self.plan(at, Deed::Answer(Box::new(failed)));
+        } else {
+            self.plan(at, Deed::Loaded(id, Box::new(request.clone())));
+        }
+    }
+
+    fn served(request: &SwitchRequest) -> Served {
+        let kind = request.kind;
+        Served {
+            backend: format!("scripted-{kind}"),
+            model: request.model.clone().unwrap_or_else(|| format!("scripted-{kind}-1")),
+        }
+    }
+
+    fn loaded(&mut self, id: SwitchId, request: &SwitchRequest) {
+        if !self.switching.contains_key(&id) {
+            return;
+        }
+        let new = Self::served(request);
+        let kind = request.kind;
+        let generation = Generation::new(self.loads.get(&kind).copied().unwrap_or_default() + 1);
+        if !request.shadow {
+            self.switching.remove(&id);
+            self.models.insert(kind, new.model.clone());
+            self.lost.remove(&kind);
+        }
+        self.deliver(Input::Switch {
+            id,
+            progress: SwitchProgress::Loaded {
+                new,
                 generation,
-                device: None,
-                synthetic: false,
+                load_ms: 400,
             },
         });
+        if !request.shadow {
+            self.ready(kind, request.when);
+        }
     }
 
     /// An answer is delivered only while it is wanted, as a stream that was dropped says no more.
@@ -331,6 +410,7 @@ impl World {
                 LlmEvent::Done { .. } | LlmEvent::Failed(_) => self.generations.remove(id),
             },
             Input::Prediction { id, .. } => self.predictions.remove(id),
+            Input::Switch { id, .. } => self.switching.remove(id).is_some(),
             Input::Tts { id, event } => {
                 let wanted = match event {
                     TtsProgress::Audio { .. } | TtsProgress::Words { .. } => self.syntheses.contains(id),
@@ -525,6 +605,19 @@ impl World {
                 self.plan(self.now + Duration::from_millis(2), Deed::Deliver(Box::new(input)));
             }
             Action::End => self.ended = true,
+            Action::Switch { id, request } => self.begin_switch(*id, request),
+            Action::CancelSwitch { id } => {
+                self.switching.remove(id);
+            }
+            Action::Promote { id } => {
+                if let Some(mut request) = self.switching.get(id).cloned() {
+                    request.shadow = false;
+                    self.plan(self.now, Deed::Loaded(*id, Box::new(request)));
+                }
+            }
+            Action::Adopt { kind, generation } => {
+                self.adopted.insert(*kind, *generation);
+            }
             Action::Release { .. } | Action::Gain { .. } | Action::KeepFrom { .. } | Action::Emit(_) => {}
         }
     }

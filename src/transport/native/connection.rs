@@ -15,12 +15,14 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::media::{self, RateWatch};
-use super::{NativeOptions, admission, translate};
+use super::{NativeOptions, translate};
+use crate::access;
 use crate::audio::{Heard, Inbound, Outbound};
 use crate::call::{self, Command, Digit, Settings};
 use crate::engine::{AudioSender, Clock, Commands, Engine, FrameReceiver, OutFrame, Refused, WireProfile};
 use crate::id::ResponseId;
 use crate::metrics::Metrics;
+use crate::registry::Switchboard;
 use crate::time::Time;
 
 /// A client that doesn't take a message in this time takes nothing any more.
@@ -95,7 +97,7 @@ fn refuse(code: ErrorCode, message: impl Into<String>, reply_to: Option<String>)
 async fn open(stream: &mut Stream, engine: &Engine, options: &NativeOptions) -> Result<Opened, Unopened> {
     let (hello, id) = first_message(stream, options).await?;
     let token = hello.token.as_ref().map(native::Private::expose);
-    if !admission::token_is_right(options.token.as_deref(), token) {
+    if !access::token_is_right(options.token.as_deref(), token) {
         return Err(refuse(
             ErrorCode::Unauthorized,
             "the access token is missing or wrong",
@@ -108,9 +110,7 @@ async fn open(stream: &mut Stream, engine: &Engine, options: &NativeOptions) -> 
             ..ErrorEvent::from(error)
         }))
     })?;
-    let profile = WireProfile {
-        output_rate: media::sample_rate(hello.output.rate),
-    };
+    let profile = WireProfile::paced(media::sample_rate(hello.output.rate));
     let call = engine.open(settings.clone(), profile).map_err(|refused| {
         let code = match &refused {
             Refused::Full(_) => ErrorCode::TooManySessions,
@@ -242,6 +242,7 @@ async fn run(opened: Opened, sink: Sink, stream: Stream, engine: &Engine, option
         heard: Heard::default(),
         metrics: Arc::clone(engine.metrics()),
         limit: options.max_message_bytes,
+        switchboard: engine.switchboard().cloned(),
     };
     // Whoever ends first ends both: what they hold of the call is dropped, and the session learns it.
     let answers = tokio::select! {
@@ -277,6 +278,7 @@ struct Reader {
     heard: Heard,
     metrics: Arc<Metrics>,
     limit: usize,
+    switchboard: Option<Arc<Switchboard>>,
 }
 
 /// Why there is nothing more to read.
@@ -385,6 +387,22 @@ impl Reader {
             .map_err(|_| Gone::Call)
     }
 
+    /// Asks every worker what it can do, beside the session: the client may go on meanwhile.
+    async fn tell_capabilities(&mut self, reply_to: Option<String>) -> Result<(), Gone> {
+        let Some(board) = self.switchboard.clone() else {
+            let error = ErrorEvent::new(ErrorCode::InvalidState, "this server's backends can't be switched");
+            return self.tell(Event::Error(ErrorEvent { reply_to, ..error })).await;
+        };
+        let notes = self.notes.clone();
+        tokio::spawn(async move {
+            let backends = board.capabilities().await;
+            let event = Event::Capabilities(translate::capabilities(backends, reply_to));
+            // A client that is gone needs no answer.
+            let _ = notes.send(Note::Event(Box::new(event))).await;
+        });
+        Ok(())
+    }
+
     async fn text(&mut self, text: &str) -> Result<(), Gone> {
         let control = match parse_control(text) {
             Ok(control) => control,
@@ -401,13 +419,14 @@ impl Reader {
                 Ok(settings) => {
                     self.settings = settings.clone();
                     self.note(Note::Updating(id, Box::new(settings.clone()))).await?;
-                    translate::update(settings)
+                    translate::update(&update, settings)
                 }
                 Err(error) => {
                     let error = ErrorEvent::from(error);
                     return self.tell(Event::Error(ErrorEvent { reply_to: id, ..error })).await;
                 }
             },
+            Request::Capabilities(_) => return self.tell_capabilities(id).await,
             Request::Status(_) => {
                 self.note(Note::Asking(id)).await?;
                 Command::Status

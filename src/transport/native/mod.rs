@@ -1,6 +1,5 @@
 //! The native WebSocket at `/v1/session`: `repartee_protocol::native` on the wire, [`crate::call`] inside.
 
-mod admission;
 mod connection;
 mod media;
 mod translate;
@@ -18,6 +17,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use repartee_protocol::native::{ErrorCode, ErrorEvent, Event, MAX_MESSAGE_BYTES, PATH};
 
+use crate::access;
 use crate::call::Settings;
 use crate::engine::Engine;
 
@@ -78,7 +78,12 @@ async fn upgrade(
             return response;
         }
     };
-    if let Err(message) = admission::same_origin(&headers, wire.options.loopback) {
+    let value = |name| {
+        headers
+            .get(name)
+            .map(|value: &header::HeaderValue| value.to_str().unwrap_or_default())
+    };
+    if let Err(message) = access::same_origin(value(header::ORIGIN), value(header::HOST), wire.options.loopback) {
         return refusal(StatusCode::FORBIDDEN, ErrorCode::Unauthorized, message);
     }
     let limit = wire.options.max_message_bytes;

@@ -13,6 +13,10 @@ use crate::pii::Pii;
 use crate::registry::{Registry, Slot};
 use crate::time::{Samples, Time};
 
+mod switching;
+
+pub(super) use switching::capabilities;
+
 /// The settings that a `hello` asks for, where `defaults` hold unless it says otherwise.
 ///
 /// # Errors
@@ -93,6 +97,7 @@ pub(super) fn settings(update: &native::SettingsUpdate, current: &Settings) -> R
     if let Some(tools) = &update.tools {
         settings.tools = tools.iter().map(tool).collect();
     }
+    set(&mut settings.approval, update.approval);
     if let Some(temperature) = update.temperature {
         settings.temperature_milli = Some(temperature.count());
     }
@@ -157,12 +162,13 @@ fn invalid(error: &SettingsError) -> ControlError {
     )
 }
 
-/// The command that makes `settings` hold, all of them.
-pub(super) fn update(settings: Settings) -> Command {
+/// The command that makes `settings` hold, which `asked` has led to. Voice and language may have been switched behind the wire's back, so they
+/// are only told when they were asked for.
+pub(super) fn update(asked: &native::SettingsUpdate, settings: Settings) -> Command {
     Command::Update(Box::new(SettingsUpdate {
         instructions: Some(settings.instructions),
-        voice: settings.voice,
-        language: settings.language,
+        voice: asked.voice.clone(),
+        language: asked.language.clone(),
         stages: Some(settings.stages),
         turn_detection: Some(settings.turn_detection),
         speech: Some(settings.speech),
@@ -170,6 +176,7 @@ pub(super) fn update(settings: Settings) -> Command {
         barge_in: Some(settings.barge_in),
         tools: Some(settings.tools),
         temperature_milli: settings.temperature_milli,
+        approval: Some(settings.approval),
     }))
 }
 
@@ -177,7 +184,17 @@ pub(super) fn update(settings: Settings) -> Command {
 /// need the settings of the session (`update`).
 pub(super) fn command(request: Request) -> Option<Command> {
     Some(match request {
-        Request::Hello(_) | Request::Ping(_) | Request::Update(_) => return None,
+        Request::Hello(_) | Request::Ping(_) | Request::Update(_) | Request::Capabilities(_) => return None,
+        Request::Switch(switch) => Command::Switch(Box::new(switching::request(*switch))),
+        Request::CancelSwitch(of) => Command::CancelSwitch {
+            kind: switching::kind(of.kind),
+        },
+        Request::Promote(of) => Command::Promote {
+            kind: switching::kind(of.kind),
+        },
+        Request::Approve(approve) => Command::Approve {
+            response: ResponseId::new(approve.response.number()),
+        },
         Request::Say(say) => Command::Say(call::Say {
             text: pii(say.text),
             interrupt: say.interrupt,
@@ -204,6 +221,7 @@ pub(super) fn command(request: Request) -> Option<Command> {
                 item: ItemId::new(item.number()),
             },
             native::Edit::Clear {} => call::HistoryEdit::Clear,
+            native::Edit::Rollback {} => call::HistoryEdit::Rollback,
             native::Edit::Append { role, text } => call::HistoryEdit::Append {
                 role: match role {
                     native::Role::System => call::Role::System,
@@ -289,9 +307,9 @@ fn backends_of(settings: &Settings, registry: &Registry) -> Vec<native::Backend>
                     // Turns end without a turn model too: that there is none is no news.
                     Slot::Missing { .. } if kind == BackendKind::Turn => return None,
                     Slot::Missing { reason, .. } => call::BackendState::Missing { reason },
-                    Slot::Lost { generation, reason } => call::BackendState::Lost { generation, reason },
-                    Slot::Ready(backend) => {
-                        let capabilities = backend.capabilities();
+                    Slot::Lost { generation, reason, .. } => call::BackendState::Lost { generation, reason },
+                    Slot::Ready(serving) => {
+                        let capabilities = serving.capabilities();
                         call::BackendState::Ready {
                             name: capabilities.name.clone(),
                             model: capabilities.model.clone(),
@@ -309,13 +327,7 @@ fn backends_of(settings: &Settings, registry: &Registry) -> Vec<native::Backend>
 
 fn backend(kind: BackendKind, state: call::BackendState) -> native::Backend {
     native::Backend {
-        kind: match kind {
-            BackendKind::Vad => native::BackendKind::Vad,
-            BackendKind::Turn => native::BackendKind::Turn,
-            BackendKind::Stt => native::BackendKind::Stt,
-            BackendKind::Llm => native::BackendKind::Llm,
-            BackendKind::Tts => native::BackendKind::Tts,
-        },
+        kind: switching::wire_kind(kind),
         state: match state {
             call::BackendState::Ready {
                 name,
@@ -371,6 +383,7 @@ fn settings_in_effect(settings: &Settings) -> native::Settings {
         },
         tools: settings.tools.iter().map(|tool| tool.name.clone()).collect(),
         temperature: settings.temperature_milli.map(Thousandths::new),
+        approval: settings.approval,
     }
 }
 
@@ -484,6 +497,28 @@ pub(super) fn event(event: Event) -> Option<native::Event> {
         }),
         Event::HistoryEdited { items } => native::Event::HistoryEdited(native::HistoryEdited { items }),
         Event::Backend { kind, state } => native::Event::Backend(backend(kind, state)),
+        Event::ResponsePrepared {
+            response,
+            turn,
+            text,
+            calls,
+        } => native::Event::ResponsePrepared(native::ResponsePrepared {
+            response: response_id(response),
+            turn: turn.map(turn_id),
+            text: private(text),
+            calls: calls
+                .into_iter()
+                .map(|call| native::PreparedCall {
+                    call_id: call.call_id,
+                    name: call.name,
+                    arguments: private(call.arguments),
+                })
+                .collect(),
+        }),
+        event @ (Event::SwitchStarted { .. }
+        | Event::Switched { .. }
+        | Event::SwitchFailed { .. }
+        | Event::Shadowed { .. }) => return switching::event(event),
         Event::Status(told) => status(&told, None),
         Event::Error(error) => native::Event::Error(error_event(error)),
         Event::GoingAway { within_ms } => native::Event::GoingAway(native::GoingAway { within_ms }),

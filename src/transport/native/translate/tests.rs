@@ -88,6 +88,33 @@ fn every_request_becomes_its_command() {
             json!({ "type": "edit", "edit": "clear" }),
             Some(Command::Edit(HistoryEdit::Clear)),
         ),
+        (
+            json!({ "type": "edit", "edit": "rollback" }),
+            Some(Command::Edit(HistoryEdit::Rollback)),
+        ),
+        (
+            json!({ "type": "switch", "kind": "tts", "voice": "slt", "scope": "server", "when": "next_turn" }),
+            Some(Command::Switch(Box::new(call::SwitchRequest {
+                voice: Some("slt".to_owned()),
+                scope: call::Scope::Server,
+                when: call::When::NextTurn,
+                ..call::SwitchRequest::new(BackendKind::Tts)
+            }))),
+        ),
+        (
+            json!({ "type": "cancel_switch", "kind": "llm" }),
+            Some(Command::CancelSwitch { kind: BackendKind::Llm }),
+        ),
+        (
+            json!({ "type": "promote", "kind": "stt" }),
+            Some(Command::Promote { kind: BackendKind::Stt }),
+        ),
+        (
+            json!({ "type": "approve", "response": "resp_2" }),
+            Some(Command::Approve {
+                response: ResponseId::new(2),
+            }),
+        ),
         (json!({ "type": "status" }), Some(Command::Status)),
         (json!({ "type": "bye" }), Some(Command::Bye)),
     ];
@@ -123,7 +150,7 @@ fn every_setting_arrives() {
         "endpointing": { "silence_ms": 401, "max_silence_ms": 1201, "hard_limit_ms": 20_001, "eager_ms": 101 },
         "barge_in": { "enabled": false, "confirm_ms": 13, "duck_gain": 0.125 },
         "tools": [{ "name": "t", "description": "d", "parameters": { "type": "object" } }],
-        "temperature": 1.5,
+        "temperature": 1.5, "approval": true,
     }))
     .expect("all of it fits");
     let expected = Settings {
@@ -160,6 +187,8 @@ fn every_setting_arrives() {
             parameters: json!({ "type": "object" }),
         }],
         temperature_milli: Some(1_500),
+        approval: true,
+        filler: Settings::default().filler,
         limits: Settings::default().limits,
     };
     assert_eq!(settings, expected);
@@ -173,15 +202,18 @@ fn every_setting_arrives() {
             "speech": { "start_threshold": 0.7, "stop_threshold": 0.2, "min_speech_ms": 11, "pre_roll_ms": 12 },
             "endpointing": { "silence_ms": 401, "max_silence_ms": 1201, "hard_limit_ms": 20_001, "eager_ms": 101 },
             "barge_in": { "enabled": false, "confirm_ms": 13, "duck_gain": 0.125 },
-            "tools": ["t"], "temperature": 1.5,
+            "tools": ["t"], "temperature": 1.5, "approval": true,
         })
     );
-    let Command::Update(update) = update(settings) else {
+    let asked = native::SettingsUpdate::default();
+    let Command::Update(update) = update(&asked, settings) else {
         panic!("an update is an update");
     };
     assert_eq!(update.temperature_milli, Some(1_500));
     assert_eq!(update.speech, Some(expected.speech));
     assert_eq!(update.instructions, Some(expected.instructions));
+    // They may have been switched meanwhile, and nobody asked for them here.
+    assert_eq!((update.voice, update.language), (None, None));
 }
 
 #[test]
