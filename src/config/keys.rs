@@ -122,6 +122,10 @@ pub const SECTIONS: &[Section] = &[
         help: "Where it listens, and what a client may ask of it.",
     },
     Section {
+        name: "ava",
+        help: "In place of AVA's local_ai_server.",
+    },
+    Section {
         name: "stt",
         help: "Speech to text.",
     },
@@ -165,8 +169,9 @@ pub const KEYS: &[Key] = &[
         "mode",
         Kind::Choice(&["auto", "minimal", "full"]),
         "auto",
-        "\"minimal\" runs speech recognition and speech output only, \"full\" runs a language model too, \"auto\" \
-         decides by what is configured and what this machine has.",
+        "\"minimal\" runs speech recognition and speech output only, \"full\" runs a language model too, \"auto\" is full \
+         where one is configured or found, or this machine has a GPU; GPU_AVAILABLE=false makes it minimal where none is \
+         configured.",
     )
     .alias(&["LOCAL_AI_MODE"]),
     // --- server
@@ -234,6 +239,30 @@ pub const KEYS: &[Key] = &[
         "Whether the threads that play and listen go before all other programs of this machine, where the system allows \
          it (as root, or with an rtprio limit of 5). Without it, frames are late while recognisers keep all cores busy.",
     ),
+    // --- ava
+    Key::new(
+        "ava.listen",
+        Kind::Address,
+        "",
+        "Address and port for the clients of AVA's local_ai_server, such as 127.0.0.1:8765. Any other than loopback needs \
+         ava.token. Not set: as LOCAL_WS_HOST and LOCAL_WS_PORT say; without them nobody listens.",
+    ),
+    Key::new(
+        "ava.token",
+        Kind::Text,
+        "",
+        "Shared secret of AVA's clients. Not set: none is asked for.",
+    )
+    .alias(&["LOCAL_WS_AUTH_TOKEN"])
+    .secret(),
+    Key::new(
+        "ava.jwt_secret",
+        Kind::Text,
+        "",
+        "Secret of the Admin UI's tokens (HS256), for /api/local-ai. Not set: the rules of server.token hold there.",
+    )
+    .alias(&["JWT_SECRET"])
+    .secret(),
     // --- stt
     Key::new(
         "stt.backend",
@@ -506,6 +535,12 @@ pub const KEYS: &[Key] = &[
          Not set: each worker's own choice.",
     ),
     Key::new(
+        "workers.cpu_fallback",
+        Kind::Switch,
+        "true",
+        "Whether a model that can't be loaded on another device is loaded on the CPU instead, which is told.",
+    ),
+    Key::new(
         "workers.nice",
         count(0, 19),
         "10",
@@ -590,6 +625,8 @@ pub(super) const OTHER_VARIABLES: &[&str] = &[
     "REPARTEE_REQUIRE_WORKERS",
     "REPARTEE_SKIP_APT",
     "REPARTEE_SKIP_WHEELS",
+    "REPARTEE_SOURCE",
     "REPARTEE_SPEECH",
     "REPARTEE_URL",
+    "REPARTEE_WORKER_FEATURES",
 ];

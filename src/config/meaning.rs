@@ -293,6 +293,7 @@ pub struct Workers {
     /// Absent: one fewer than there are cores.
     pub threads: Option<u16>,
     pub device: Option<String>,
+    pub cpu_fallback: bool,
     pub nice: u8,
     pub load_timeout_ms: u32,
 }
@@ -332,6 +333,18 @@ pub struct Paths {
     pub onnxruntime: Option<PathBuf>,
 }
 
+/// `[ava]`
+#[derive(Clone, Debug, PartialEq)]
+#[expect(
+    missing_docs,
+    reason = "the fields are the keys of the same name, documented in the table"
+)]
+pub struct Ava {
+    pub listen: Option<SocketAddr>,
+    pub token: Option<Secret>,
+    pub jwt_secret: Option<Secret>,
+}
+
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(
@@ -341,6 +354,7 @@ pub struct Paths {
 pub struct Config {
     pub mode: Mode,
     pub server: Server,
+    pub ava: Ava,
     pub stt: Stt,
     pub tts: Tts,
     pub llm: Llm,
@@ -368,6 +382,13 @@ impl Config {
                 idle_timeout_s: read.integer("server.idle_timeout_s"),
                 drain_timeout_ms: read.integer("server.drain_timeout_ms"),
                 real_time: read.switch("server.real_time"),
+            },
+            ava: Ava {
+                listen: read
+                    .optional_text("ava.listen")
+                    .map(|address| address.parse().expect("an address was checked")),
+                token: read.optional_text("ava.token").map(Secret::new),
+                jwt_secret: read.optional_text("ava.jwt_secret").map(Secret::new),
             },
             stt: Stt {
                 backend: SttBackend::from_word(&read.text("stt.backend")),
@@ -422,6 +443,7 @@ impl Config {
                 dir: read.path("workers.dir"),
                 threads: Some(read.integer("workers.threads")).filter(|threads| *threads > 0),
                 device: read.optional_text("workers.device"),
+                cpu_fallback: read.switch("workers.cpu_fallback"),
                 nice: read.integer("workers.nice"),
                 load_timeout_ms: read.integer("workers.load_timeout_ms"),
             },

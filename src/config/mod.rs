@@ -27,8 +27,8 @@ mod written;
 
 pub use keys::{KEYS, Key, SECTIONS, Section};
 pub use meaning::{
-    Config, Llm, LlmBackend, Log, LogFormat, LogLevel, Mode, Paths, Server, Stt, SttBackend, Trace, Tts, TtsBackend,
-    Turn, TurnBackend, Vad, VadBackend, WorkerOptions, Workers,
+    Ava, Config, Llm, LlmBackend, Log, LogFormat, LogLevel, Mode, Paths, Server, Stt, SttBackend, Trace, Tts,
+    TtsBackend, Turn, TurnBackend, Vad, VadBackend, WorkerOptions, Workers,
 };
 pub use mistake::{LoadError, Mistake, Place, Problem};
 pub use network::{Network, NetworkError};

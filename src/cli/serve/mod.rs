@@ -1,6 +1,8 @@
 //! `repartee serve`: puts the house together and keeps it running.
 
+mod ava;
 mod backends;
+mod loader;
 pub(super) mod models;
 mod networks;
 mod settings;
@@ -18,6 +20,7 @@ use tokio::task::JoinHandle;
 
 use self::backends::Backends;
 use super::{Failure, config, health};
+use crate::api::Access;
 use crate::backend::Capabilities;
 use crate::call::BackendKind;
 use crate::config::{Config, LlmBackend, Loaded, LogFormat, LogLevel, Place};
@@ -46,6 +49,7 @@ pub(super) struct Server {
     pub(super) address: SocketAddr,
     engine: Engine,
     backends: Backends,
+    ava: Option<ava::Running>,
     stop_listening: oneshot::Sender<()>,
     listening: JoinHandle<()>,
     drain_within: Duration,
@@ -53,7 +57,12 @@ pub(super) struct Server {
 
 /// Runs the command.
 pub(super) fn run(arguments: &ServeArguments) -> Result<ExitCode, Failure> {
-    let loaded = Config::load(&arguments.options.sources())?;
+    let mut loaded = Config::load(&arguments.options.sources())?;
+    if *loaded.written.value("log.level").1 == Place::Default
+        && let Some(level) = ava::log_level(|name| std::env::var(name).ok())
+    {
+        loaded.config.log.level = level;
+    }
     start_log(&loaded.config);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -139,7 +148,9 @@ async fn start(loaded: &Loaded) -> Result<(Server, Clock), Failure> {
         ..EngineOptions::default()
     };
     let engine = Engine::new(options, Arc::clone(&registry), Arc::new(Metrics::default()));
-    let backends = Backends::start(config, registry);
+    let ava = ava::Wanted::read(loaded, |name| std::env::var(name).ok())?;
+    let later = ava.as_ref().map_or(&[][..], |ava| &ava.chosen);
+    let backends = Backends::start(config, &engine, later);
     let native = NativeOptions {
         token: config.server.token.as_ref().map(|token| Arc::from(token.expose())),
         max_message_bytes: config.server.max_message_bytes,
@@ -147,7 +158,19 @@ async fn start(loaded: &Loaded) -> Result<(Server, Clock), Failure> {
         settings: settings::of(config),
         loopback: config.server.listen.ip().is_loopback(),
     };
-    let routes = crate::api::routes(engine.clone()).merge(native::routes(engine.clone(), native));
+    let access = Access {
+        token: native.token.clone(),
+        loopback: native.loopback,
+    };
+    let mut routes = crate::api::routes(engine.clone(), access).merge(native::routes(engine.clone(), native));
+    let ava = match ava {
+        Some(wanted) => {
+            let (running, twins) = wanted.start(config, &engine).await?;
+            routes = routes.merge(twins);
+            Some(running)
+        }
+        None => None,
+    };
     let routes = networks::guard(routes, config.server.allowed_networks.clone());
     let (stop_listening, stopped) = oneshot::channel();
     let listening = tokio::spawn(crate::api::serve(listener, routes, engine.clone(), async {
@@ -159,6 +182,7 @@ async fn start(loaded: &Loaded) -> Result<(Server, Clock), Failure> {
             address,
             engine,
             backends,
+            ava,
             stop_listening,
             listening,
             drain_within,
@@ -171,6 +195,9 @@ impl Server {
     /// Takes nothing new, lets open turns finish, stops the workers. Answers how many sessions had to be cut off.
     pub(super) async fn stop(self) -> usize {
         let _ = self.stop_listening.send(());
+        if let Some(ava) = self.ava {
+            ava.stop();
+        }
         let left = self.engine.drain(self.drain_within).await;
         self.backends.stop().await;
         // A keep-alive connection must not hold up the end.

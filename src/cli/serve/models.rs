@@ -6,15 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use repartee_protocol::worker::Job;
 
-use super::backends::data_folder;
+use super::loader::Chosen;
 use crate::call::BackendKind;
 use crate::config::{Config, LlmBackend, SttBackend, TtsBackend, WorkerOptions};
 use crate::registry::catalogue::Catalogue;
-use crate::supervisor::{Specification, find_worker, folders_in, installed_workers, worker_folders};
+use crate::supervisor::{find_worker, folders_in, installed_workers, worker_folders};
 
 /// The worker that runs models out of [`LOCAL_MODELS`].
 const LOCAL_WORKER: &str = "llama";
@@ -35,6 +34,27 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
+    /// The worker that is configured for a job, if one is.
+    pub(super) fn configured(config: &Config, kind: BackendKind) -> Option<Self> {
+        match kind {
+            BackendKind::Stt => Self::stt(config),
+            BackendKind::Tts => Self::tts(config),
+            BackendKind::Llm => Self::llm(config),
+            BackendKind::Vad | BackendKind::Turn => None,
+        }
+    }
+
+    /// A worker with a model, or with its own choice, and nothing further.
+    pub(super) fn plain(name: &str, job: Job, model: Option<String>) -> Self {
+        Self {
+            name: name.to_owned(),
+            job,
+            model,
+            files: BTreeMap::new(),
+            options: WorkerOptions::new(),
+        }
+    }
+
     /// The recogniser; `None`: switched off.
     pub(super) fn stt(config: &Config) -> Option<Self> {
         let name = match &config.stt.backend {
@@ -93,25 +113,24 @@ impl Wanted {
         }
     }
 
-    /// What the supervisor is told.
+    /// The same, found on this machine.
     ///
     /// # Errors
     /// The program or the model isn't there, in one line with the remedy.
-    pub(super) fn specification(&self, config: &Config) -> Result<Specification, String> {
+    pub(super) fn find(&self, config: &Config) -> Result<Chosen, String> {
         let program = find_worker(&self.name, &folders(config)).map_err(|error| error.to_string())?;
         let (models, model) = self.place(config)?;
         let files = self.files_below(models.as_deref())?;
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let spare = u32::try_from(cores.saturating_sub(1).max(1)).unwrap_or(1);
-        Ok(Specification {
+        Ok(Chosen {
+            worker: self.name.clone(),
+            program,
+            job: self.job,
             models,
+            model,
             files,
             options: self.options.clone(),
             device: config.workers.device.clone(),
-            threads: config.workers.threads.map_or(spare, u32::from),
-            nice: config.workers.nice,
-            load_timeout: Duration::from_millis(u64::from(config.workers.load_timeout_ms)),
-            ..Specification::new(&self.name, program, self.job, &model)
+            fallback: None,
         })
     }
 
@@ -253,6 +272,26 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
     } else {
         Err(mistakes.join("\n"))
     }
+}
+
+/// The folder that the set-up fills: as configured, else `.repartee` here, else the one beside the build that this program
+/// came out of.
+pub(super) fn data_folder(config: &Config) -> PathBuf {
+    let beside_build = || {
+        let program = std::env::current_exe().ok()?;
+        program
+            .ancestors()
+            .map(|folder| folder.join(".repartee"))
+            .find(|folder| folder.is_dir())
+    };
+    let here = PathBuf::from(".repartee");
+    config.paths.home.clone().unwrap_or_else(|| {
+        if here.is_dir() {
+            here
+        } else {
+            beside_build().unwrap_or(here)
+        }
+    })
 }
 
 /// Where workers are looked for.
