@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use repartee_protocol::ava;
 use repartee_protocol::native::{examples, parse_control, parse_event};
 use repartee_protocol::rtp::{DigitReceiver, RtpPacket, classify, comfort_noise_level};
 use repartee_protocol::worker::{Decoder, Frame};
@@ -60,6 +61,65 @@ fn text_messages_of_the_native_wire() {
             assert_eq!(again.as_ref(), Some(&event), "{text}");
         }
     }
+}
+
+/// What clients of AVA's wire send.
+const AVA: &[&str] = &[
+    r#"{"type":"auth","auth_token":"t"}"#,
+    r#"{"type":"set-mode","mode":"stt","segment_silence_ms":800,"output_encoding":"slin","output_sample_rate_hz":16000}"#,
+    r#"{"type":"audio","data":"AQIDBAUG","rate":8000,"mode":"full"}"#,
+    r#"{"type":"barge_in","rollback_assistant":true,"request_id":"b1"}"#,
+    r#"{"type":"tts_request","text":"Hello.","encoding":"mulaw"}"#,
+    r#"{"type":"llm_request","text":"Hi","context":{"messages":[{"role":"user","content":[{"text":"a"}]}]}}"#,
+    r#"{"type":"tool_context","allowed_tools":["a"],"tools":[{"name":"a","parameters":{}}],"tool_policy":"auto"}"#,
+    r#"{"type":"llm_tool_request","text":"ok <tool_call>{\"name\":\"a\"}</tool_call> *a* {}","allowed_tools":["a"]}"#,
+    r#"{"type":"tool_result","tool_name":"a","result":{"b":[1]},"is_error":false}"#,
+    r#"{"type":"switch_model","stt_backend":"sherpa","stt_config":{"port":1},"tts_config":{"speed":1.5},"dry_run":true}"#,
+    r#"{"type":"switch_model","scope":"session","llm_config":{"system_prompt":""}}"#,
+    r#"{"type":"backend_schema","backend_type":"stt","backend_name":"vosk"}"#,
+];
+
+#[test]
+fn messages_of_avas_wire() {
+    let mut random = Random(0x5eed + 3);
+    let mut understood = 0_u32;
+    for _ in 0..10_000 {
+        let mut bytes = AVA[random.below(AVA.len())].as_bytes().to_vec();
+        for _ in 0..random.below(4) {
+            if bytes.is_empty() {
+                break;
+            }
+            let at = random.below(bytes.len());
+            match random.below(4) {
+                0 => bytes[at] = random.next().to_le_bytes()[0],
+                1 => drop(bytes.remove(at)),
+                2 => bytes.truncate(at),
+                _ => bytes.insert(at, b"{}[]\",:0-9.eE\\u<>*"[random.below(18)]),
+            }
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        let names = ["a".to_owned()];
+        let _ = ava::tool_calls(&text, &names);
+        assert!(ava::strip_markup(&text, &names).len() <= text.len() + 16, "{text}");
+        let _ = (ava::intent::ends_call(&text), ava::intent::says_too_little(&text));
+        match ava::Frame::parse(&text).and_then(ava::Frame::read) {
+            Ok(ava::Request::SwitchModel(switch)) => {
+                let outcome = switch.apply(&ava::Selection::default());
+                assert_eq!(
+                    outcome.changed.is_empty(),
+                    outcome.message() == ava::texts::NOTHING_TO_APPLY
+                );
+                understood += 1;
+            }
+            Ok(ava::Request::Audio(audio)) => {
+                assert!(!audio.pcm.is_empty() && audio.pcm.len() % 2 == 0, "{text}");
+                understood += 1;
+            }
+            Ok(_) => understood += 1,
+            Err(ignored) => assert!(ignored.to_string().len() < 100, "{text}"),
+        }
+    }
+    assert!(understood > 2_000, "{understood}");
 }
 
 #[test]

@@ -59,6 +59,9 @@ pub struct Options {
     /// Model on that server.
     #[arg(long, value_name = "NAME")]
     pub llm_model: Option<String>,
+    /// Serve AVA's clients too, in place of its local_ai_server.
+    #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, default_missing_value = "127.0.0.1:8765")]
+    pub ava: Option<String>,
     /// Directory for traces of sessions.
     #[arg(long, value_name = "DIRECTORY")]
     pub trace: Option<String>,
@@ -99,6 +102,7 @@ impl Options {
             ("--llm", "llm.backend", &self.llm),
             ("--llm-url", "llm.url", &self.llm_url),
             ("--llm-model", "llm.model", &self.llm_model),
+            ("--ava", "ava.listen", &self.ava),
             ("--trace", "trace.dir", &self.trace),
             ("--log", "log.level", &self.log),
         ];
