@@ -26,7 +26,7 @@ STEP := scripts/step.sh
 # What the set-up tells to type again when it needs something first.
 export MAKE_GOAL := $(or $(firstword $(MAKECMDGOALS)),run)
 
-.PHONY: help setup run build workers test test-workers check fmt bench bench-workers test-browser clean
+.PHONY: help setup run build workers test test-workers test-container check fmt bench bench-workers test-browser clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{ printf "make %-14s %s\n", $$1, $$2 }'
@@ -67,6 +67,9 @@ test-workers: setup ## The workers with a set-up of their own, on real and synth
 
 test-browser: setup ## The talk page in a headless Chromium, with a recording as its microphone
 	@TARGET="$(TARGET)" scripts/test-browser.sh
+
+test-container: setup ## The container image, as far as this machine can make one: by Docker, or in a chroot
+	@TARGET="$(TARGET)" scripts/test-container.sh
 
 clean: ## Remove what was built; what was set up stays (remove .repartee by hand for that)
 	@cargo clean

@@ -1,13 +1,14 @@
 //! `repartee health`: asks a running server whether it is ready. Made for a container's health check.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 
 use super::Failure;
+use crate::config::{Config, Sources};
 
 /// How long the server may take for each of: connection, question, answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -18,17 +19,20 @@ const LONGEST_ANSWER: u64 = 65_536;
 #[derive(Args)]
 #[command(after_help = "Prints what `/ready` answers. Exit status 0: ready. 1: not ready, or nobody answers.\n")]
 pub(super) struct HealthArguments {
-    /// The server.
-    #[arg(long, default_value = "127.0.0.1:8080", env = "REPARTEE_URL")]
-    url: String,
+    /// The server. Not given: the one that `repartee serve` would be here, by the same configuration file and environment.
+    #[arg(long, env = "REPARTEE_URL")]
+    url: Option<String>,
 }
 
 /// Runs the command.
 pub(super) fn run(arguments: &HealthArguments) -> Result<ExitCode, Failure> {
-    let host = host(&arguments.url).ok_or_else(|| {
+    let url = match arguments.url.as_deref().filter(|url| !url.is_empty()) {
+        Some(url) => url.to_owned(),
+        None => own(&Sources::of_process(None, Vec::new()))?.to_string(),
+    };
+    let host = host(&url).ok_or_else(|| {
         Failure(format!(
-            "{:?} is no address that this command can ask; it looks like 127.0.0.1:8080 or http://127.0.0.1:8080/",
-            arguments.url
+            "{url:?} is no address that this command can ask; it looks like 127.0.0.1:8080 or http://127.0.0.1:8080/"
         ))
     })?;
     let unreachable = |error: io::Error| Failure(format!("can't reach {host}: {error}; is the server running?"));
@@ -49,6 +53,21 @@ pub(super) fn run(arguments: &HealthArguments) -> Result<ExitCode, Failure> {
     let _ = writeln!(io::stdout(), "{body}");
     let ready = head.split(' ').nth(1) == Some("200");
     Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Where a server that is configured by `sources` is reached from this machine: a server that listens everywhere, on loopback.
+///
+/// # Errors
+/// The configuration has mistakes: such a server would not start either.
+fn own(sources: &Sources) -> Result<SocketAddr, Failure> {
+    let mut address = Config::load(sources)?.config.server.listen;
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    Ok(address)
 }
 
 /// `host:port` of an address as people write it; `None` for what isn't plain HTTP with a port or its default.
@@ -89,6 +108,7 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::config::File;
 
     fn outcome_of(answer: &'static str) -> Result<ExitCode, Failure> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -98,7 +118,7 @@ mod tests {
             let _ = stream.read(&mut [0; 1_024]).unwrap();
             stream.write_all(answer.as_bytes()).unwrap();
         });
-        let outcome = run(&HealthArguments { url });
+        let outcome = run(&HealthArguments { url: Some(url) });
         server.join().unwrap();
         outcome
     }
@@ -113,6 +133,29 @@ mod tests {
             panic!("another server was taken for ours");
         };
         assert!(message.ends_with("is no Repartee"), "{message}");
+    }
+
+    #[test]
+    fn without_an_address_the_configured_server_is_asked() {
+        for (listen, asked) in [
+            ("127.0.0.1:9000", "127.0.0.1:9000"),
+            ("0.0.0.0:8080", "127.0.0.1:8080"),
+            ("[::]:8081", "[::1]:8081"),
+            ("192.0.2.7:80", "192.0.2.7:80"),
+        ] {
+            let environment = [("REPARTEE_LISTEN", listen), ("REPARTEE_TOKEN", "x")];
+            let sources = Sources {
+                file: File::Absent,
+                environment: environment
+                    .map(|(name, text)| (name.to_owned(), text.to_owned()))
+                    .to_vec(),
+                flags: Vec::new(),
+            };
+            let Ok(address) = own(&sources) else {
+                panic!("{listen} is fine")
+            };
+            assert_eq!(address.to_string(), asked);
+        }
     }
 
     #[test]
