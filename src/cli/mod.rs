@@ -3,6 +3,7 @@
 pub mod client;
 pub mod config;
 mod health;
+mod matrix;
 mod replay;
 mod serve;
 pub mod talk;
@@ -22,6 +23,7 @@ use clap::{Parser, Subcommand};
         repartee serve                  start the engine; the talk page is at http://127.0.0.1:8080/\n  \
         repartee talk question.wav      speak a recording to it and print what becomes of it\n  \
         repartee talk --text \"what time is it\" --out reply.wav\n  \
+        repartee matrix                 try every backend that a running server has\n  \
         repartee config example > repartee.toml\n"
 )]
 struct Cli {
@@ -37,6 +39,8 @@ enum Command {
     Talk(talk::TalkArguments),
     /// Ask a running server whether it is ready; the exit status tells.
     Health(health::HealthArguments),
+    /// Try every backend and model that a running server has, with real speech; the exit status tells.
+    Matrix(matrix::MatrixArguments),
     /// Run a recorded call again, and prove that every action is the same.
     Replay(replay::ReplayArguments),
     /// Tell which workers are built, and what each can do on this machine.
@@ -54,6 +58,7 @@ pub fn main() -> ExitCode {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Talk(arguments) => talk::run(&arguments),
         Command::Health(arguments) => health::run(&arguments),
+        Command::Matrix(arguments) => matrix::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Workers(arguments) => workers::run(&arguments),
         Command::Config(command) => {
