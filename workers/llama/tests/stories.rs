@@ -444,11 +444,17 @@ fn eight_answers_share_their_steps() {
         let took = began.elapsed().as_secs_f64();
         let made: u32 = all.iter().map(|one| one.done().usage.completion_tokens).sum();
         let steps: Vec<u64> = all.iter().map(|one| one.done().usage.steps).collect();
-        println!("{count} sessions: {:.0} tokens/s, steps {steps:?}", f64::from(made) / took);
+        println!(
+            "{count} sessions: {:.0} tokens/s, steps {steps:?}",
+            f64::from(made) / took
+        );
         // One for each token, and a few for the prompts.
         for (one, steps) in all.iter().zip(steps) {
             let tokens = u64::from(one.done().usage.completion_tokens);
-            assert!((tokens..tokens + 20).contains(&steps), "{steps} steps for {tokens} tokens");
+            assert!(
+                (tokens..tokens + 20).contains(&steps),
+                "{steps} steps for {tokens} tokens"
+            );
         }
     }
 }
