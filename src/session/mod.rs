@@ -15,11 +15,12 @@
 //! | `call`, `turn`, `response`, `playout` | the four machines: one enum, one total transition each |
 //! | `speech`, `endpoint`, `barge_in`, `chunker` | policy: small total functions with named numbers |
 //! | `recognition`, `reply`, `heard`, `history`, `clock`, `leases` | what is known of a turn's words, of a reply, of what was heard, of the audio, of the backends |
-//! | `core`, `listening`, `transcribing`, `replying`, `playing`, `commands`, `switching` | the [`Session`] itself: timers and end; the way in, turns and their words; the way out, replies and their audio; the client's wishes; which backends serve |
+//! | `core`, `listening`, `transcribing`, `replying`, `approving`, `playing`, `commands`, `switching` | the [`Session`] itself: timers and end; the way in, turns and their words; the way out, replies, the client's word on them, and their audio; the client's wishes; which backends serve |
 //! | `invariants`, `observer` | what must always hold, seen from inside and from outside |
 //! | [`trace`], [`simulation`] | a call written down and run again; a call that is played by a script |
 
 mod action;
+mod approving;
 mod barge_in;
 mod call;
 mod chunker;

@@ -14,7 +14,7 @@ use crate::call::{
     BackendKind, CallError, ErrorCode, Event, LlmEvent, Role, Say, StageFailure, ToolCall, TurnDetection, TurnReport,
 };
 use crate::call::{Origin as Culprit, ResponseStatus};
-use crate::id::{GenerationId, ResponseId, SynthesisId, TurnId};
+use crate::id::{GenerationId, SynthesisId, TurnId};
 use crate::pii::Pii;
 use crate::time::{Samples, Time};
 
@@ -24,9 +24,6 @@ const LOOKAHEAD: Duration = Duration::from_secs(4);
 
 /// The audio of one clause of at most 120 characters; more than this is a mistake of the synthesiser.
 const LONGEST_CLAUSE: Samples = Samples::from_millis(120_000);
-
-/// How long a client has to approve a reply.
-const APPROVAL_WAIT: Duration = Duration::from_secs(30);
 
 /// How long we wait to be told how much of a stopped reply was heard.
 const STOP_WAIT: Duration = Duration::from_secs(1);
@@ -213,7 +210,7 @@ impl Session {
     }
 
     /// Tells the client of the reply, and of everything that it said so far.
-    fn announce(&mut self, reply: &mut Reply) {
+    pub(super) fn announce(&mut self, reply: &mut Reply) {
         self.counts.responses += 1;
         self.emit(Event::ResponseStarted {
             response: reply.id,
@@ -453,57 +450,6 @@ impl Session {
                 .reply
                 .as_ref()
                 .is_some_and(|reply| reply.synthesizing != synthesizing)
-    }
-
-    /// All words of a reply are there that the client wants to hear first: it is asked, once. Whether anything was done.
-    fn ask_approval(&mut self) -> bool {
-        let until = self.now + APPROVAL_WAIT;
-        let Some(reply) = &mut self.reply else { return false };
-        if reply.approval != Approval::Needed {
-            return false;
-        }
-        if reply.has_content() {
-            reply.approval = Approval::Asked { until };
-            let event = Event::ResponsePrepared {
-                response: reply.id,
-                turn: reply.turn,
-                text: reply.text.clone(),
-                calls: reply.tool_calls.clone(),
-            };
-            self.emit(event);
-        } else {
-            // Nothing that could be approved.
-            reply.approval = Approval::NotNeeded;
-            reply.state.handle(ResponseEvent::Promote { content: false });
-        }
-        true
-    }
-
-    /// The client approves a reply that waits for that.
-    pub(super) fn approve(&mut self, response: ResponseId) {
-        let waits = |reply: &Reply| reply.id == response && matches!(reply.approval, Approval::Asked { .. });
-        let Some(mut reply) = self.reply.take_if(|reply| waits(reply)) else {
-            self.refuse(
-                ErrorCode::InvalidState,
-                format!("{response} doesn't wait to be approved"),
-            );
-            return;
-        };
-        reply.approval = Approval::NotNeeded;
-        if reply.state.handle(ResponseEvent::Promote { content: true }) == ResponseEffect::Announce {
-            self.announce(&mut reply);
-        }
-        self.reply = Some(reply);
-    }
-
-    pub(super) fn approval_timed_out(&mut self) {
-        self.emit(Event::Error(CallError {
-            code: ErrorCode::Timeout,
-            origin: Culprit::Client,
-            retry: false,
-            message: format!("the reply was not approved within {} s", APPROVAL_WAIT.as_secs()),
-        }));
-        self.stop_reply(ResponseStatus::Cancelled);
     }
 
     /// Whether so much lies ready unplayed that the next clause can wait.

@@ -1,19 +1,19 @@
 //! The world of a simulated call: the microphone, the scripted backends, the loudspeaker.
 
+mod switching;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Answer, Happening, Latencies, Script, Timeline};
 use crate::call::{
-    BackendKind, FinishReason, LlmEvent, Probability, Prompt, Role, Served, StageFailure, SttEvent, SwitchFailure,
-    SwitchRequest, SwitchStage, ToolCall, When, WordTiming,
+    BackendKind, FinishReason, LlmEvent, Probability, Prompt, Role, StageFailure, SttEvent, SwitchRequest, ToolCall,
+    When, WordTiming,
 };
 use crate::id::{Generation, GenerationId, PredictionId, ResponseId, SwitchId, SynthesisId, TranscriptionId};
 use crate::pii::Pii;
 use crate::session::random::Random;
-use crate::session::{
-    Action, Arrival, BackendChange, Input, Observer, Output, PlayoutEvent, Session, SwitchProgress, TtsProgress,
-};
+use crate::session::{Action, Arrival, BackendChange, Input, Observer, Output, PlayoutEvent, Session, TtsProgress};
 use crate::time::{Samples, Time};
 
 /// One packet of the microphone.
@@ -340,62 +340,6 @@ impl World {
             kind,
             change: BackendChange::Ready(arrival),
         });
-    }
-
-    /// A switch to the model that is named "broken" fails, any other comes to its end.
-    fn begin_switch(&mut self, id: SwitchId, request: &SwitchRequest) {
-        let to = Self::served(request);
-        let failure = SwitchFailure::new(SwitchStage::Load, "the file ends in the middle");
-        let fails = to.model == "broken";
-        let started = Input::Switch {
-            id,
-            progress: SwitchProgress::Started { to },
-        };
-        self.plan(self.now, Deed::Deliver(Box::new(started)));
-        self.switching.insert(id, request.clone());
-        let at = self.now + self.latency(self.latencies.load);
-        if fails {
-            let failed = Input::Switch {
-                id,
-                progress: SwitchProgress::Failed(failure),
-            };
-            self.plan(at, Deed::Answer(Box::new(failed)));
-        } else {
-            self.plan(at, Deed::Loaded(id, Box::new(request.clone())));
-        }
-    }
-
-    fn served(request: &SwitchRequest) -> Served {
-        let kind = request.kind;
-        Served {
-            backend: format!("scripted-{kind}"),
-            model: request.model.clone().unwrap_or_else(|| format!("scripted-{kind}-1")),
-        }
-    }
-
-    fn loaded(&mut self, id: SwitchId, request: &SwitchRequest) {
-        if !self.switching.contains_key(&id) {
-            return;
-        }
-        let new = Self::served(request);
-        let kind = request.kind;
-        let generation = Generation::new(self.loads.get(&kind).copied().unwrap_or_default() + 1);
-        if !request.shadow {
-            self.switching.remove(&id);
-            self.models.insert(kind, new.model.clone());
-            self.lost.remove(&kind);
-        }
-        self.deliver(Input::Switch {
-            id,
-            progress: SwitchProgress::Loaded {
-                new,
-                generation,
-                load_ms: 400,
-            },
-        });
-        if !request.shadow {
-            self.ready(kind, request.when);
-        }
     }
 
     /// An answer is delivered only while it is wanted, as a stream that was dropped says no more.
