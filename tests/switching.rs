@@ -265,6 +265,72 @@ async fn memory_for_one_only_is_used_for_one_at_a_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_old_one_makes_room_where_that_is_allowed_and_comes_back_if_it_was_in_vain() {
+    let house = house(Duration::from_millis(300)).await;
+    let mut client = Client::open(house.server.address).await;
+    let replacing = |model: &str, replace: bool| {
+        Request::Switch(Box::new(Switch {
+            model: Some(model.to_owned()),
+            scope: SwitchScope::Server,
+            replace,
+            ..Switch::new(native::BackendKind::Llm)
+        }))
+    };
+    client.request(replacing("large-one", false)).await;
+    let refused = failed(&mut client).await;
+    assert!(
+        refused.stage == SwitchStage::Check && refused.replace_may_help,
+        "{refused:?}"
+    );
+    // Who asks meanwhile waits, hears that it takes a moment, and is answered.
+    client.request(replacing("large-one", true)).await;
+    client
+        .until("the model is gone", |event| match event {
+            Event::Backend(native::Backend {
+                kind: native::BackendKind::Llm,
+                state: native::BackendState::Lost { reason, .. },
+            }) => Some(assert!(reason.contains("makes room"), "{reason}")),
+            _ => None,
+        })
+        .await;
+    client
+        .request(Request::Text(native::Text {
+            text: "are you there".into(),
+        }))
+        .await;
+    let made = switched(&mut client).await;
+    assert!(made.new.model == "large-one" && made.gap_ms >= 250, "{made:?}");
+    client
+        .until("the answer", |event| match event {
+            Event::ResponseDone(done) => done.text.expose().contains("are you there").then_some(()),
+            _ => None,
+        })
+        .await;
+    let filler = |event: &Event| matches!(event, Event::ResponseText(text) if text.delta.expose().contains("moment"));
+    assert!(client.event(filler).is_some(), "{}", client.story());
+    // In vain: what served before is loaded again.
+    client.request(replacing("large-broken", true)).await;
+    let failed = failed(&mut client).await;
+    assert!(
+        failed.stage == SwitchStage::Load && failed.reason.contains("end of file"),
+        "{failed:?}"
+    );
+    client
+        .request(Request::Text(native::Text { text: "and now".into() }))
+        .await;
+    client
+        .until("the answer of what was there before", |event| match event {
+            Event::ResponseDone(done) => done.text.expose().contains("and now").then_some(()),
+            _ => None,
+        })
+        .await;
+    assert!(matches!(
+        house.server.engine.registry().state(BackendKind::Llm),
+        Slot::Ready(_)
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_of_the_server_at_once_are_refused_by_name_and_a_thousand_leave_nothing() {
     let house = house(Duration::from_millis(300)).await;
     let before = house.loader.loads.load(Ordering::Acquire);

@@ -171,7 +171,7 @@ impl Default for Settings {
             tools: Vec::new(),
             temperature_milli: None,
             approval: false,
-            filler: Pii::default(),
+            filler: Pii::from("One moment, please."),
             limits: Limits {
                 max_response_tokens: 512,
                 max_history_items: 200,

@@ -22,7 +22,7 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 pub enum ClientError {
     /// Nobody answers there.
     #[error(
-        "can't reach {url}: {reason}; is the server running? Start it with `make run` or `repartee serve`, or use --embedded"
+        "can't reach {url}: {reason}; is the server running? Start it with `make run` or `repartee serve` (`talk --embedded` needs none)"
     )]
     Unreachable {
         /// Where.

@@ -293,9 +293,13 @@ impl Lease {
                     // A detector lives with its session.
                     match backend.open() {
                         Ok(vad) => self.offered_vad = Some(vad),
+                        // The one that serves goes on.
+                        Err(error) if self.serving.is_some() => {
+                            tracing::warn!(%error, "a detector can't be opened");
+                            return None;
+                        }
                         Err(error) => {
                             let reason = error.to_string();
-                            self.serving = None;
                             return Some(BackendChange::Missing { reason });
                         }
                     }

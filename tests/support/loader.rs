@@ -18,6 +18,7 @@ const GIB: u64 = 1 << 30;
 ///
 /// - `absent…`, there is none;
 /// - `huge…`, 8 GiB are needed, and 4 are free;
+/// - `large-…`, a byte more is needed than is free: it fits once what serves was stopped;
 /// - `broken…`, the load fails, with a worker's last words;
 /// - `hanging…`, the load never ends;
 /// - `silent…` (a voice), the verification fails;
@@ -161,7 +162,11 @@ impl Loader for SharedLoader {
             Ok(Plan {
                 served,
                 key: format!("{kind} {model} {options}"),
-                need_bytes: Some(if model.starts_with("huge") { 8 * GIB } else { GIB }),
+                need_bytes: Some(match model.split('-').next() {
+                    Some("huge") => 8 * GIB,
+                    Some("large") => 4 * GIB + 1,
+                    _ => GIB,
+                }),
                 limit: Duration::from_millis(1_500),
                 load: Box::new(move || {
                     let (seat, slot, mut released) = Seat::new(kind, seat_served.clone());
@@ -176,7 +181,7 @@ impl Loader for SharedLoader {
                             if model.starts_with("hanging") {
                                 std::future::pending::<()>().await;
                             }
-                            if model.starts_with("broken") {
+                            if model.trim_start_matches("large-").starts_with("broken") {
                                 slot.send_replace(Slot::Missing {
                                     reason: format!(
                                         "the worker can't load {model}: its last words: unexpected end of file"

@@ -131,7 +131,7 @@ impl Wanted {
     /// # Errors
     /// It can't listen; or something can't be loaded, and `LOCAL_AI_FAIL_FAST` says that it must.
     pub(super) async fn start(self, config: &Config, engine: &Engine) -> Result<(Running, Router), Failure> {
-        let listener = super::listen(self.listen).await?;
+        let listener = super::listen(self.listen, "--set ava.listen=").await?;
         let ava = Ava::new(engine.clone(), self.options);
         let routes = admin::routes(ava.clone(), admin_options(config));
         tracing::info!("Enhanced Local AI Server started on ws://{}", listener.local_addr()?);

@@ -129,7 +129,7 @@ async fn start(loaded: &Loaded) -> Result<(Server, Clock), Failure> {
     let started = Clock::start();
     let config = &loaded.config;
     models::check(config).map_err(Failure)?;
-    let listener = listen(config.server.listen).await?;
+    let listener = listen(config.server.listen, "--listen ").await?;
     let address = listener.local_addr()?;
     let recording = config.trace.dir.clone().map(|folder| RecordingOptions {
         folder,
@@ -206,7 +206,8 @@ impl Server {
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+/// Listens at `address`; `choose` is how another one is chosen.
+async fn listen(address: SocketAddr, choose: &str) -> Result<TcpListener, Failure> {
     TcpListener::bind(address).await.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => {
             let who = match is_repartee(address) {
@@ -216,14 +217,14 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
             let next = address.port().checked_add(1).unwrap_or(8080);
             let other = SocketAddr::new(address.ip(), next);
             Failure(format!(
-                "{address} is in use by {who}: stop it, or choose another port with --listen {other}"
+                "{address} is in use by {who}: stop it, or choose another port with {choose}{other}"
             ))
         }
         io::ErrorKind::PermissionDenied => Failure(format!(
-            "{address} may not be opened: ports below 1024 need rights; try --listen 127.0.0.1:8080"
+            "{address} may not be opened: ports below 1024 need rights; try {choose}127.0.0.1:8080"
         )),
         io::ErrorKind::AddrNotAvailable => Failure(format!(
-            "{address} is no address of this machine; try --listen 127.0.0.1:{}",
+            "{address} is no address of this machine; try {choose}127.0.0.1:{}",
             address.port()
         )),
         _ => Failure(format!("can't listen on {address}: {error}")),
