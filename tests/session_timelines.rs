@@ -56,6 +56,22 @@ fn barge_in() {
 }
 
 #[test]
+fn backchannel_to_what_the_client_supplies_is_told_and_does_not_interrupt() {
+    let timeline = Script::new(settings(|settings| settings.stages.llm = false))
+        .latencies(Latencies {
+            stt_partial: (10, 30),
+            ..Latencies::ORDINARY
+        })
+        .say(500, LONG)
+        .user(3_000, "mhm yeah okay", 510)
+        .until(14_000)
+        .run()
+        .to_string();
+    assert!(timeline.contains("Completed, heard"), "{timeline}");
+    assert!(timeline.contains("user: \"mhm yeah okay\""), "{timeline}");
+}
+
+#[test]
 fn backchannel_does_not_interrupt() {
     let timeline = long_reply()
         .latencies(Latencies {

@@ -369,16 +369,20 @@ impl Session {
         if text.expose().is_empty() {
             self.discard_held();
             self.owe_again(report);
-        } else if still_audible && self.settings.stages.llm && barge_in::is_backchannel(text.expose()) {
+            return true;
+        }
+        let backchannel = still_audible && barge_in::is_backchannel(text.expose());
+        if backchannel && self.settings.stages.llm {
             self.discard_held();
             self.emit_report(Some(report));
         } else {
+            // Where the client decides what is answered, it hears of this too; it interrupts nothing.
             self.answer(Said {
                 turn,
                 text,
                 report,
                 spoken: true,
-                interrupts: ending.interrupts,
+                interrupts: ending.interrupts && !backchannel,
             });
         }
         true
