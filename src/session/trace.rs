@@ -324,7 +324,7 @@ mod tests {
         assert_eq!(replay::<&str>([]), Err(ReplayError::Empty));
         assert!(matches!(replay(["hello"]), Err(ReplayError::Header { .. })));
         assert!(matches!(
-            replay(["{\"repartee_trace\":1}"]),
+            replay([format!("{{\"repartee_trace\":{VERSION}}}")]),
             Err(ReplayError::Header { .. })
         ));
         assert_eq!(

@@ -138,9 +138,18 @@ impl Speaker {
         sent.or(self.due).map(|until| until.before(MARGIN))
     }
 
-    /// What lies here leaves; more of the response may come.
+    /// What lies here leaves; more of the response may come. A sliver is made whole with silence: where no more has come by now, the reply is
+    /// over, or its voice is behind and there is a pause anyway.
     pub(super) fn flush(&mut self, now: Time) -> Option<Stretch> {
-        let audio = std::mem::take(&mut self.bytes);
+        let mut audio = std::mem::take(&mut self.bytes);
+        let least = self.output.bytes_of(HELD_MS);
+        if !audio.is_empty() && audio.len() < least {
+            let silence = match self.output {
+                Output::Mulaw8000 => 0xff,
+                Output::Linear16At16000 => 0,
+            };
+            audio.resize(least, silence);
+        }
         self.stretch(now, audio)
     }
 
@@ -152,15 +161,6 @@ impl Speaker {
             if !self.bytes.is_empty() {
                 g711::mu_law_encode_into(&self.scratch, &mut self.bytes);
             }
-        }
-        // The end of a reply may be a sliver, where all before it had to leave early: silence makes it whole.
-        let least = self.output.bytes_of(HELD_MS);
-        if !self.bytes.is_empty() && self.bytes.len() < least {
-            let silence = match self.output {
-                Output::Mulaw8000 => 0xff,
-                Output::Linear16At16000 => 0,
-            };
-            self.bytes.resize(least, silence);
         }
         let last = self.flush(now);
         self.response = None;
