@@ -289,7 +289,10 @@ async fn the_old_one_makes_room_where_that_is_allowed_and_comes_back_if_it_was_i
             Event::Backend(native::Backend {
                 kind: native::BackendKind::Llm,
                 state: native::BackendState::Lost { reason, .. },
-            }) => Some(assert!(reason.contains("makes room"), "{reason}")),
+            }) => {
+                assert!(reason.contains("makes room"), "{reason}");
+                Some(())
+            }
             _ => None,
         })
         .await;
