@@ -1,12 +1,16 @@
-//! RTP: packets (RFC 3550), payload types (RFC 3551), telephone events (RFC 4733), comfort noise (RFC 3389), and
-//! what else may arrive on the same port (RFC 7983).
+//! RTP: packets and reports (RFC 3550), payload types (RFC 3551), telephone events (RFC 4733), comfort noise (RFC 3389),
+//! whose packets are taken (RFC 4961), and what else may arrive on the same port (RFC 7983).
 //!
 //! Nothing here reads a clock or a socket. Where time matters the caller passes it, as a duration since any fixed
 //! moment. Bytes from outside are hostile: every parser returns an error or an answer, and allocates nothing.
 
 mod digits;
+mod rtcp;
+mod source;
 
 pub use digits::{Digit, DigitReceiver, DigitSender, TelephoneEvent, digit_event};
+pub use rtcp::{ReceptionReport, ReceptionReports, RtcpPacket, RtcpReader, SenderReport, write_goodbye, write_report};
+pub use source::{Source, SourceLock};
 
 use thiserror::Error;
 
