@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use repartee::audio::opus::OpusOptions;
 use repartee::audio::{
-    ByteOrder, CatchUp, Codec, Decoder, Encoder, FrameFifo, JitterBuffer, JitterConfig, JitterPacket, Pacer,
-    PacketKind, Pull, Resampler, SampleRate,
+    ArrivalClock, ByteOrder, CallProgress, CatchUp, Codec, ComfortNoise, Decoder, EchoGuard, Encoder, FrameFifo, Heard,
+    JitterBuffer, JitterConfig, JitterPacket, Pacer, PacketKind, Patience, Pull, Resampler, RtpFormats, RtpReceiver,
+    SampleRate,
 };
-use repartee::time::Time;
+use repartee::time::{Samples, Time};
+use repartee_protocol::rtp::RtpHeader;
 
 const WARM_UP: usize = 50;
 const MEASURED: usize = 500;
@@ -41,8 +43,8 @@ fn the_counter_counts() {
 
 #[test]
 fn codecs() {
-    for codec in [Codec::Pcm16, Codec::Pcmu, Codec::Pcma, Codec::Opus] {
-        for rate in SampleRate::ALL {
+    for codec in [Codec::Pcm16, Codec::Pcmu, Codec::Pcma, Codec::G722, Codec::Opus] {
+        for rate in SampleRate::ALL.into_iter().filter(|&rate| codec.has_rate(rate)) {
             let mut encoder = Encoder::new(codec, rate, ByteOrder::BigEndian, OpusOptions::default()).unwrap();
             let mut decoder = Decoder::new(codec, rate, ByteOrder::BigEndian).unwrap();
             let (sound, mut payload, mut out) = (tone(rate), Vec::new(), Vec::new());
@@ -117,4 +119,60 @@ fn jitter_buffer_and_pacer() {
             while pacer.poll(now).is_some() {}
         });
     }
+}
+
+#[test]
+fn the_receiver_of_rtp_and_the_clock_of_arrivals() {
+    // G.711, which is resampled, and L16 at the session's own rate; keys, comfort noise, losses and strangers among it.
+    for (payload_type, ticks, bytes) in [(0, 160, 160), (118, 320, 640)] {
+        let mut receiver = RtpReceiver::new(RtpFormats::asterisk(), SampleRate::Hz16000, 1, None, None);
+        let (peer, stranger) = (([192, 0, 2, 1], 4000).into(), ([192, 0, 2, 9], 4000).into());
+        let (payload, mut packet, mut heard) = (vec![0x55; bytes], Vec::new(), Heard::default());
+        let mut clock = ArrivalClock::new();
+        assert_no_allocation(&format!("RTP type {payload_type}"), |n| {
+            let now = Time::from_millis(n as u64 * 20);
+            let header = RtpHeader {
+                marker: false,
+                payload_type: match n % 32 {
+                    9 => 101,
+                    21 => 13,
+                    _ => payload_type,
+                },
+                sequence: n as u16,
+                timestamp: n as u32 * ticks,
+                ssrc: 5,
+            };
+            packet.clear();
+            header.write(&mut packet);
+            packet.extend_from_slice(if header.payload_type == payload_type {
+                &payload
+            } else {
+                &[5, 0x80, 0, 160]
+            });
+            heard.pcm.clear();
+            heard.digits.clear();
+            if n % 8 != 2 {
+                receiver.receive(now, peer, &packet, &mut heard).unwrap();
+                clock.receive(now, 320, n % 3 == 0);
+            }
+            receiver.receive(now, stranger, &packet, &mut heard).unwrap();
+            clock.poll(now);
+            let _ = (receiver.quality(), clock.stats());
+        });
+    }
+}
+
+#[test]
+fn what_listens_to_a_telephone() {
+    let rate = SampleRate::Hz16000;
+    let (mut sound, mut noise) = (tone(rate), ComfortNoise::new(rate, -60.0, 7));
+    let (mut echo, mut progress) = (EchoGuard::new(), CallProgress::new(rate, Patience::default()));
+    assert_no_allocation("echo, progress and comfort noise", |n| {
+        let at = Samples::new((n * sound.len()) as u64);
+        noise.add(&mut sound);
+        echo.played(at, &sound);
+        echo.heard(at, &sound);
+        progress.push(&sound);
+        progress.poll();
+    });
 }

@@ -3,6 +3,7 @@
 use super::concealment::{Concealer, FADE_MS};
 use super::frame::{self, OddByteCount, SampleRate};
 use super::g711;
+use super::g722::{self, G722Decoder, G722Encoder};
 use super::opus::{self, OpusDecoder, OpusEncoder, OpusError, OpusOptions};
 use thiserror::Error;
 
@@ -15,17 +16,29 @@ pub enum Codec {
     Pcmu,
     /// G.711 A-law.
     Pcma,
+    /// G.722 at 64 kbit/s, at 16 kHz only.
+    G722,
     /// Opus.
     Opus,
 }
 
 impl Codec {
+    /// Whether the codec has samples at `rate`. All have any, but for G.722, which is 16 kHz.
+    #[must_use]
+    pub const fn has_rate(self, rate: SampleRate) -> bool {
+        match self {
+            Self::Pcm16 | Self::Pcmu | Self::Pcma | Self::Opus => true,
+            Self::G722 => rate.hz() == g722::HZ,
+        }
+    }
+
     /// Ticks a second of this codec's RTP timestamps, for samples at `rate`: the rate itself, but always 48000 for
-    /// Opus (RFC 7587 §4.1).
+    /// Opus (RFC 7587 §4.1) and 8000 for G.722 (RFC 3551 §4.5.2).
     #[must_use]
     pub const fn rtp_clock(self, rate: SampleRate) -> u32 {
         match self {
             Self::Pcm16 | Self::Pcmu | Self::Pcma => rate.hz(),
+            Self::G722 => 8_000,
             Self::Opus => 48_000,
         }
     }
@@ -39,6 +52,7 @@ impl Codec {
             Self::Pcm16 if payload.len() % 2 == 1 => Err(OddByteCount(payload.len()).into()),
             Self::Pcm16 => Ok(payload.len() / 2),
             Self::Pcmu | Self::Pcma => Ok(payload.len()),
+            Self::G722 => Ok(payload.len() * 2),
             Self::Opus => Ok(opus::packet_samples(payload, rate)?),
         }
     }
@@ -60,6 +74,14 @@ pub enum CodecError {
     /// Half a sample of PCM.
     #[error(transparent)]
     OddByteCount(#[from] OddByteCount),
+    /// The codec has no samples at that rate ([`Codec::has_rate`]).
+    #[error("{codec:?} has no samples at {rate}")]
+    Rate {
+        /// The codec that was asked for.
+        codec: Codec,
+        /// The rate that it does not have.
+        rate: SampleRate,
+    },
     /// Refused by Opus.
     #[error(transparent)]
     Opus(#[from] OpusError),
@@ -80,6 +102,10 @@ pub struct Decoder {
 #[derive(Debug)]
 enum DecoderState {
     Plain(Concealer),
+    G722 {
+        decoder: Box<G722Decoder>,
+        concealer: Concealer,
+    },
     Opus {
         decoder: OpusDecoder,
         /// Samples concealed since the last good packet.
@@ -91,10 +117,17 @@ impl Decoder {
     /// A decoder of `codec` that gives samples at `rate`. `order` matters for PCM only.
     ///
     /// # Errors
-    /// [`CodecError::Opus`] when libopus has no memory.
+    /// [`CodecError::Rate`] for G.722 at another rate than its own; [`CodecError::Opus`] when libopus has no memory.
     pub fn new(codec: Codec, rate: SampleRate, order: ByteOrder) -> Result<Self, CodecError> {
+        if !codec.has_rate(rate) {
+            return Err(CodecError::Rate { codec, rate });
+        }
         let state = match codec {
             Codec::Pcm16 | Codec::Pcmu | Codec::Pcma => DecoderState::Plain(Concealer::new(rate)),
+            Codec::G722 => DecoderState::G722 {
+                decoder: Box::default(),
+                concealer: Concealer::new(rate),
+            },
             Codec::Opus => DecoderState::Opus {
                 decoder: OpusDecoder::new(rate)?,
                 concealed: 0,
@@ -136,6 +169,10 @@ impl Decoder {
                 }
                 concealer.accept(&mut out[start..]);
             }
+            DecoderState::G722 { decoder, concealer } => {
+                decoder.decode(payload, out);
+                concealer.accept(&mut out[start..]);
+            }
             DecoderState::Opus { decoder, concealed } => {
                 decoder.decode(payload, out)?;
                 *concealed = 0;
@@ -148,7 +185,7 @@ impl Decoder {
     /// silence.
     pub fn conceal(&mut self, samples: usize, out: &mut Vec<i16>) {
         match &mut self.state {
-            DecoderState::Plain(concealer) => concealer.conceal(samples, out),
+            DecoderState::Plain(concealer) | DecoderState::G722 { concealer, .. } => concealer.conceal(samples, out),
             DecoderState::Opus { decoder, concealed } => {
                 let start = out.len();
                 let audible = self.rate.samples(FADE_MS).saturating_sub(*concealed).min(samples);
@@ -178,7 +215,7 @@ impl Decoder {
     pub fn silence(&mut self, samples: usize, out: &mut Vec<i16>) {
         let start = out.len();
         out.resize(start + samples, 0);
-        if let DecoderState::Plain(concealer) = &mut self.state {
+        if let DecoderState::Plain(concealer) | DecoderState::G722 { concealer, .. } = &mut self.state {
             concealer.accept(&mut out[start..]);
         }
     }
@@ -187,6 +224,10 @@ impl Decoder {
     pub fn reset(&mut self) {
         match &mut self.state {
             DecoderState::Plain(concealer) => concealer.reset(),
+            DecoderState::G722 { decoder, concealer } => {
+                **decoder = G722Decoder::new();
+                concealer.reset();
+            }
             DecoderState::Opus { decoder, concealed } => {
                 *concealed = 0;
                 // A decoder that could not be reset decodes the new source all the same, after a rough start.
@@ -202,24 +243,36 @@ pub struct Encoder {
     codec: Codec,
     order: ByteOrder,
     rate: SampleRate,
-    opus: Option<OpusEncoder>,
+    state: EncoderState,
+}
+
+#[derive(Debug)]
+enum EncoderState {
+    /// Every sample by itself.
+    Plain,
+    G722(Box<G722Encoder>),
+    Opus(OpusEncoder),
 }
 
 impl Encoder {
     /// An encoder of samples at `rate`. `order` matters for PCM only, `options` for Opus only.
     ///
     /// # Errors
-    /// [`CodecError::Opus`] for options out of their range.
+    /// [`CodecError::Rate`] for G.722 at another rate than its own; [`CodecError::Opus`] for options out of their range.
     pub fn new(codec: Codec, rate: SampleRate, order: ByteOrder, options: OpusOptions) -> Result<Self, CodecError> {
-        let opus = match codec {
-            Codec::Opus => Some(OpusEncoder::new(rate, options)?),
-            Codec::Pcm16 | Codec::Pcmu | Codec::Pcma => None,
+        if !codec.has_rate(rate) {
+            return Err(CodecError::Rate { codec, rate });
+        }
+        let state = match codec {
+            Codec::Opus => EncoderState::Opus(OpusEncoder::new(rate, options)?),
+            Codec::G722 => EncoderState::G722(Box::default()),
+            Codec::Pcm16 | Codec::Pcmu | Codec::Pcma => EncoderState::Plain,
         };
         Ok(Self {
             codec,
             order,
             rate,
-            opus,
+            state,
         })
     }
 
@@ -235,29 +288,36 @@ impl Encoder {
         self.rate
     }
 
-    /// Appends the payload of `samples` to `out`. Opus takes exactly 20 ms, the others any length.
+    /// Appends the payload of `samples` to `out`. Opus takes exactly 20 ms, the others any length; of an odd number,
+    /// G.722 keeps the last sample for the next call.
     ///
     /// # Errors
     /// [`CodecError::Opus`] for an Opus frame that isn't 20 ms long; `out` is left as it was.
     pub fn encode(&mut self, samples: &[i16], out: &mut Vec<u8>) -> Result<(), CodecError> {
-        if let Some(opus) = &mut self.opus {
-            opus.encode(samples, out)?;
-            return Ok(());
-        }
-        match (self.codec, self.order) {
-            (Codec::Pcmu, _) => g711::mu_law_encode_into(samples, out),
-            (Codec::Pcma, _) => g711::a_law_encode_into(samples, out),
-            (_, ByteOrder::LittleEndian) => frame::pcm16_to_le(samples, out),
-            (_, ByteOrder::BigEndian) => frame::pcm16_to_be(samples, out),
+        match &mut self.state {
+            EncoderState::Opus(opus) => {
+                opus.encode(samples, out)?;
+            }
+            EncoderState::G722(encoder) => encoder.encode(samples, out),
+            EncoderState::Plain => match (self.codec, self.order) {
+                (Codec::Pcmu, _) => g711::mu_law_encode_into(samples, out),
+                (Codec::Pcma, _) => g711::a_law_encode_into(samples, out),
+                (_, ByteOrder::LittleEndian) => frame::pcm16_to_le(samples, out),
+                (_, ByteOrder::BigEndian) => frame::pcm16_to_be(samples, out),
+            },
         }
         Ok(())
     }
 
     /// Forgets the past, for a new stream.
     pub fn reset(&mut self) {
-        if let Some(opus) = &mut self.opus {
+        match &mut self.state {
+            EncoderState::Plain => {}
+            EncoderState::G722(encoder) => **encoder = G722Encoder::new(),
             // As for the decoder: what could not be forgotten does no harm beyond the first frame.
-            let _ = opus.reset();
+            EncoderState::Opus(opus) => {
+                let _ = opus.reset();
+            }
         }
     }
 }
@@ -266,7 +326,11 @@ impl Encoder {
 mod tests {
     use super::*;
 
-    const CODECS: [Codec; 4] = [Codec::Pcm16, Codec::Pcmu, Codec::Pcma, Codec::Opus];
+    const CODECS: [Codec; 5] = [Codec::Pcm16, Codec::Pcmu, Codec::Pcma, Codec::G722, Codec::Opus];
+
+    fn rates(codec: Codec) -> impl Iterator<Item = SampleRate> {
+        SampleRate::ALL.into_iter().filter(move |&rate| codec.has_rate(rate))
+    }
 
     fn tone(rate: SampleRate, samples: usize) -> Vec<i16> {
         (0..samples)
@@ -277,7 +341,7 @@ mod tests {
     #[test]
     fn every_codec_gives_back_what_it_took() {
         for codec in CODECS {
-            for rate in SampleRate::ALL {
+            for rate in rates(codec) {
                 for order in [ByteOrder::LittleEndian, ByteOrder::BigEndian] {
                     let mut encoder = Encoder::new(codec, rate, order, OpusOptions::default()).unwrap();
                     let mut decoder = Decoder::new(codec, rate, order).unwrap();
@@ -295,10 +359,28 @@ mod tests {
                         Codec::Pcmu | Codec::Pcma => {
                             assert!(out.iter().zip(&sound).all(|(a, b)| (a - b).abs() <= 512));
                         }
-                        // opus.rs looks at the sound itself.
-                        Codec::Opus => assert!(out.iter().any(|s| s.abs() > 5000)),
+                        // g722.rs and opus.rs look at the sound itself.
+                        Codec::G722 | Codec::Opus => assert!(out.iter().any(|s| s.abs() > 5000)),
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn g722_is_wideband_with_a_narrowband_clock() {
+        assert_eq!(Codec::G722.rtp_clock(SampleRate::Hz16000), 8_000);
+        assert_eq!(Codec::G722.samples(&[0; 160], SampleRate::Hz16000), Ok(320));
+        for rate in SampleRate::ALL {
+            let decoder = Decoder::new(Codec::G722, rate, ByteOrder::default());
+            let encoder = Encoder::new(Codec::G722, rate, ByteOrder::default(), OpusOptions::default());
+            let refused = CodecError::Rate {
+                codec: Codec::G722,
+                rate,
+            };
+            match rate {
+                SampleRate::Hz16000 => assert!(decoder.is_ok() && encoder.is_ok()),
+                _ => assert_eq!((decoder.err(), encoder.err()), (Some(refused.clone()), Some(refused))),
             }
         }
     }
@@ -337,7 +419,7 @@ mod tests {
     #[test]
     fn every_codec_conceals_for_60_ms_and_then_is_silent() {
         for codec in CODECS {
-            for rate in SampleRate::ALL {
+            for rate in rates(codec) {
                 let mut encoder = Encoder::new(codec, rate, ByteOrder::default(), OpusOptions::default()).unwrap();
                 let mut decoder = Decoder::new(codec, rate, ByteOrder::default()).unwrap();
                 let mut out = Vec::new();

@@ -207,7 +207,7 @@ impl Inbound {
     #[must_use]
     pub fn delay(&self) -> Duration {
         let samples = self.resampler.delay() as u64;
-        Duration::from_nanos(samples * 1_000_000_000 / u64::from(self.resampler.to().hz()))
+        Duration::from_nanos(samples * 1_000_000_000 / u64::from(self.resampler.to()))
     }
 }
 
@@ -256,11 +256,14 @@ impl RtpIn {
             },
         );
         debug_assert!(!matches!(pushed, Pushed::QueuedAndDropped) || self.jitter.len() <= 64);
+        while let Some(discarded) = self.jitter.reclaim() {
+            self.recycle(discarded);
+        }
         Ok(())
     }
 
     fn recycle(&mut self, payload: Vec<u8>) {
-        if self.spare.len() < SPARE_BUFFERS {
+        if payload.capacity() > 0 && self.spare.len() < SPARE_BUFFERS {
             self.spare.push(payload);
         }
     }
@@ -304,6 +307,7 @@ mod tests {
             Codec::Pcm16 => payload_type::L16_DYNAMIC,
             Codec::Pcmu => payload_type::PCMU,
             Codec::Pcma => payload_type::PCMA,
+            Codec::G722 => payload_type::G722,
             Codec::Opus => payload_type::OPUS,
         }
     }
@@ -342,9 +346,9 @@ mod tests {
 
     #[test]
     fn raw_and_rtp_of_one_codec_give_the_same_samples() {
-        for codec in [Codec::Pcm16, Codec::Pcmu, Codec::Pcma, Codec::Opus] {
+        for codec in [Codec::Pcm16, Codec::Pcmu, Codec::Pcma, Codec::G722, Codec::Opus] {
             for rate in SampleRate::ALL {
-                if matches!(codec, Codec::Pcmu | Codec::Pcma) && rate != SampleRate::Hz8000 {
+                if !codec.has_rate(rate) || matches!(codec, Codec::Pcmu | Codec::Pcma) && rate != SampleRate::Hz8000 {
                     continue;
                 }
                 let format = |framing| MediaFormat { codec, rate, framing };

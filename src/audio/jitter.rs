@@ -15,6 +15,7 @@
 //! that changes its SSRC is a new stream at once, one whose numbers jump is when it does so twice in a row; a gap in
 //! the timestamps alone is silence that was not sent, a gap in both is loss.
 
+mod config;
 mod margin;
 mod stream;
 
@@ -22,76 +23,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::time::Time;
+pub use config::{Discipline, JitterConfig};
 use margin::Margin;
 use stream::{Numbers, Position, Probation};
-
-/// How packets become frames.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Discipline {
-    /// By the clock, with a depth that adapts.
-    Timed {
-        /// The depth at the start of a stream.
-        initial: Duration,
-        /// The least that it shrinks to.
-        least: Duration,
-        /// The most that it grows to.
-        most: Duration,
-    },
-    /// As soon as the order is certain.
-    Ordered {
-        /// A gap is taken for loss once so many packets wait behind it.
-        packets: usize,
-        /// Or once so much time has passed since the first of them came.
-        patience: Duration,
-    },
-}
-
-/// The settings of a [`JitterBuffer`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct JitterConfig {
-    /// Ticks a second of the stream's timestamps.
-    pub clock: u32,
-    /// The length of what is made up where packets are missing, in ticks: that of the stream's usual frame. It is a
-    /// first guess; the packets that come correct it.
-    pub frame: u32,
-    /// The most packets that are held.
-    pub capacity: usize,
-    /// How packets become frames.
-    pub discipline: Discipline,
-}
-
-impl JitterConfig {
-    /// For UDP: 40 ms at the start, 20 to 200 ms later, frames of 20 ms.
-    #[must_use]
-    pub const fn timed(clock: u32) -> Self {
-        let discipline = Discipline::Timed {
-            initial: Duration::from_millis(40),
-            least: Duration::from_millis(20),
-            most: Duration::from_millis(200),
-        };
-        Self {
-            clock,
-            frame: clock / 50,
-            capacity: 64,
-            discipline,
-        }
-    }
-
-    /// For a WebSocket: a gap is held open for five packets or 100 ms, frames of 20 ms.
-    #[must_use]
-    pub const fn ordered(clock: u32) -> Self {
-        let discipline = Discipline::Ordered {
-            packets: 5,
-            patience: Duration::from_millis(100),
-        };
-        Self {
-            clock,
-            frame: clock / 50,
-            capacity: 64,
-            discipline,
-        }
-    }
-}
 
 /// What a packet is to the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,6 +101,8 @@ pub struct JitterStats {
     pub duplicates: u64,
     /// Packets that came after their moment.
     pub late: u64,
+    /// Packets that came after one with a higher sequence number, whether in time or not.
+    pub reordered: u64,
     /// Packets dropped because too many waited.
     pub overflowed: u64,
     /// Packets far from the stream that nothing followed.
@@ -207,6 +143,9 @@ const CONCEALED: Duration = Duration::from_millis(60);
 const JUMP: Duration = Duration::from_secs(3);
 /// A consumer that comes so late has stalled: it goes on with what is newest.
 const STALL: Duration = Duration::from_secs(1);
+/// Once all that came for so long came too late, it isn't the network: the sender's clock stood still while it was silent, or the way has
+/// become longer than the depth may be. What a network held back comes in a burst, of which the last is in time.
+const DEAF: Duration = Duration::from_millis(150);
 /// A packet whose start is covered by less than this fraction of a frame is on time all the same.
 const OVERLAP_DIVISOR: i64 = 2;
 
@@ -218,6 +157,8 @@ pub struct JitterBuffer<P> {
     probation: Option<Probation<P>>,
     /// In the order of timestamps, then sequence numbers.
     queue: VecDeque<Entry<P>>,
+    /// Payloads that were not handed on, for the caller to use their memory again.
+    discarded: Vec<P>,
     play: Play,
     margin: Margin,
     stats: JitterStats,
@@ -246,6 +187,8 @@ struct Play {
     comfort: bool,
     /// A frame of this stream was handed on.
     started: bool,
+    /// All that came since the first of these moments came too late, and the last of it at the other.
+    late: Option<(Time, Time)>,
 }
 
 impl<P> JitterBuffer<P> {
@@ -265,6 +208,7 @@ impl<P> JitterBuffer<P> {
             probation: None,
             // One more, since a packet is put in before the oldest is dropped.
             queue: VecDeque::with_capacity(config.capacity + 1),
+            discarded: Vec::with_capacity(config.capacity),
             play: Play::default(),
             margin: Margin::default(),
             stats: JitterStats::default(),
@@ -296,10 +240,13 @@ impl<P> JitterBuffer<P> {
         if self.probation.take().is_some() {
             self.stats.strays += 1;
         }
+        let is_behind = numbers.is_behind(position);
         if !numbers.accept(position, now) {
             self.stats.duplicates += 1;
+            self.discard(packet.payload);
             return Pushed::Duplicate;
         }
+        self.stats.reordered += u64::from(is_behind);
         self.enqueue(now, position, packet)
     }
 
@@ -348,6 +295,12 @@ impl<P> JitterBuffer<P> {
         self.finished = true;
     }
 
+    /// The payload of a packet that was dropped, so that its memory can be used again. Nothing is lost by never asking:
+    /// no more of them are kept than packets.
+    pub fn reclaim(&mut self) -> Option<P> {
+        self.discarded.pop()
+    }
+
     /// Counts since the buffer was made.
     #[must_use]
     pub const fn stats(&self) -> JitterStats {
@@ -378,6 +331,26 @@ impl<P> JitterBuffer<P> {
         self.numbers.as_ref().map_or(0, Numbers::jitter)
     }
 
+    /// From the next packet on, timestamps count another clock: a new stream begins with it. The output goes on without a
+    /// hole, and what is queued is dropped. Counts of ticks are of the clock that they were counted in.
+    ///
+    /// # Panics
+    /// If the clock or the frame is zero.
+    pub fn change_clock(&mut self, clock: u32, frame: u32) {
+        assert!(clock > 0 && frame > 0, "a stream has a clock and frames");
+        self.play.anchor = self.due();
+        self.play.emitted = 0;
+        self.play.insert = 0;
+        self.config.clock = clock;
+        self.config.frame = frame;
+        self.announce = self.numbers.take().is_some();
+        self.probation = None;
+        while !self.queue.is_empty() {
+            self.discard_front();
+        }
+        self.stats.restarts += u64::from(self.announce);
+    }
+
     // Taking packets.
 
     fn start(&mut self, now: Time, packet: JitterPacket<P>) {
@@ -389,6 +362,7 @@ impl<P> JitterBuffer<P> {
         self.play.dry = 0;
         self.play.comfort = false;
         self.play.started = false;
+        self.play.late = None;
         self.quiet = true;
         if let Discipline::Timed { initial, .. } = self.config.discipline {
             if began {
@@ -406,7 +380,9 @@ impl<P> JitterBuffer<P> {
     fn restart(&mut self, now: Time, packet: JitterPacket<P>) {
         self.stats.restarts += 1;
         self.stats.strays += u64::from(self.probation.take().is_some());
-        self.queue.clear();
+        while !self.queue.is_empty() {
+            self.discard_front();
+        }
         self.announce = true;
         self.start(now, packet);
     }
@@ -456,10 +432,13 @@ impl<P> JitterBuffer<P> {
             if behind > entry.ticks() / OVERLAP_DIVISOR && !self.rewind(behind, &entry) {
                 self.margin.note_late();
                 self.stats.late += 1;
+                self.discard(entry.packet.payload);
                 return Pushed::Late;
             }
+            self.play.late = None;
         } else if position.sequence <= self.play.last_sequence {
             self.stats.late += 1;
+            self.discard(entry.packet.payload);
             return Pushed::Late;
         }
         self.queue.insert(place, entry);
@@ -468,6 +447,7 @@ impl<P> JitterBuffer<P> {
             if let Some(dropped) = self.queue.pop_front() {
                 self.play.next = Some(next.max(dropped.position.timestamp + dropped.ticks()));
                 self.play.last_sequence = self.play.last_sequence.max(dropped.position.sequence);
+                self.discard(dropped.packet.payload);
             }
             return Pushed::QueuedAndDropped;
         }
@@ -498,7 +478,14 @@ impl<P> JitterBuffer<P> {
                 return true;
             }
         }
-        if entry.packet.marker && entry.position.sequence > self.play.last_sequence {
+        if entry.position.sequence <= self.play.last_sequence {
+            return false;
+        }
+        let now = entry.arrived;
+        let late = self.play.late.filter(|(_, last)| now.since(*last) < DEAF);
+        let since = late.map_or(now, |(since, _)| since);
+        self.play.late = Some((since, now));
+        if entry.packet.marker || now.since(since) >= DEAF {
             // A new spurt of talk from a sender whose clock stood still in the silence: it starts afresh.
             self.play.next = Some(entry.position.timestamp);
             self.play.dry = 0;
@@ -513,6 +500,18 @@ impl<P> JitterBuffer<P> {
         // At most 120 ms, the longest packet of any codec here; a hostile length would make huge frames of silence.
         if ticks > 0 && ticks <= self.config.clock / 8 {
             self.config.frame = ticks;
+        }
+    }
+
+    fn discard_front(&mut self) {
+        if let Some(entry) = self.queue.pop_front() {
+            self.discard(entry.packet.payload);
+        }
+    }
+
+    fn discard(&mut self, payload: P) {
+        if self.discarded.len() < self.config.capacity {
+            self.discarded.push(payload);
         }
     }
 
@@ -631,7 +630,7 @@ impl<P> JitterBuffer<P> {
                 PacketKind::Other => {}
             }
             self.play.last_sequence = self.play.last_sequence.max(front.position.sequence);
-            self.queue.pop_front();
+            self.discard_front();
         }
     }
 
@@ -657,6 +656,7 @@ impl<P> JitterBuffer<P> {
                     self.margin.shift(-self.nanos_of_ticks(dropped.ticks()));
                     self.play.next = Some(dropped.position.timestamp + dropped.ticks());
                     self.play.last_sequence = self.play.last_sequence.max(dropped.position.sequence);
+                    self.discard(dropped.packet.payload);
                 }
             }
         }
@@ -673,7 +673,7 @@ impl<P> JitterBuffer<P> {
             }
             self.play.last_sequence = self.play.last_sequence.max(front.position.sequence);
             self.stats.overflowed += 1;
-            self.queue.pop_front();
+            self.discard_front();
         }
         if let Some(front) = self.queue.front() {
             self.play.next = Some(front.position.timestamp);

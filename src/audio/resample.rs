@@ -26,6 +26,8 @@ const PHASES: usize = 64;
 /// The lowest and the highest rate in Hz that anything comes at.
 const LOWEST_HZ: u32 = 8_000;
 const HIGHEST_HZ: u32 = 48_000;
+/// The highest rate in Hz that a wire speaks at: Asterisk's slin192.
+const HIGHEST_WIRE_HZ: u32 = 192_000;
 /// The most input samples that one call into rubato takes: 20 ms at 48 kHz. Longer input is cut; shorter is taken
 /// as it is, so nothing waits for a chunk to fill.
 const LARGEST_CHUNK: usize = 960;
@@ -33,10 +35,10 @@ const LARGEST_CHUNK: usize = 960;
 /// A pair of rates that rubato refused, or a rate that nobody speaks at. None of [`SampleRate`]'s pairs is, as a test
 /// shows.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("cannot resample from {from} Hz to {to}: {reason}")]
+#[error("cannot resample from {from} Hz to {to} Hz: {reason}")]
 pub struct ResamplerError {
     from: u32,
-    to: SampleRate,
+    to: u32,
     reason: String,
 }
 
@@ -49,7 +51,7 @@ pub struct ResamplerError {
 #[derive(Debug)]
 pub struct Resampler {
     from: u32,
-    to: SampleRate,
+    to: u32,
     /// Absent where the rates are equal.
     engine: Option<Engine>,
 }
@@ -79,15 +81,24 @@ impl Resampler {
     /// # Errors
     /// [`ResamplerError`] for any other rate.
     pub fn from_hz(from: u32, to: SampleRate) -> Result<Self, ResamplerError> {
-        if !(LOWEST_HZ..=HIGHEST_HZ).contains(&from) {
-            let reason = format!("rates from {LOWEST_HZ} to {HIGHEST_HZ} Hz can be");
+        Self::within(HIGHEST_HZ, from, to.hz())
+    }
+
+    /// A resampler at the start of a stream between any two rates from 8000 to 192000 Hz, for wires whose rate is none of the
+    /// engine's.
+    ///
+    /// # Errors
+    /// [`ResamplerError`] for any other rate.
+    pub fn between(from: u32, to: u32) -> Result<Self, ResamplerError> {
+        Self::within(HIGHEST_WIRE_HZ, from, to)
+    }
+
+    fn within(highest: u32, from: u32, to: u32) -> Result<Self, ResamplerError> {
+        if [from, to].iter().any(|hz| !(LOWEST_HZ..=highest).contains(hz)) {
+            let reason = format!("rates from {LOWEST_HZ} to {highest} Hz can be");
             return Err(ResamplerError { from, to, reason });
         }
-        let engine = if from == to.hz() {
-            None
-        } else {
-            Some(Engine::new(from, to)?)
-        };
+        let engine = if from == to { None } else { Some(Engine::new(from, to)?) };
         Ok(Self { from, to, engine })
     }
 
@@ -97,9 +108,9 @@ impl Resampler {
         self.from
     }
 
-    /// The rate of what comes out.
+    /// The rate in Hz of what comes out.
     #[must_use]
-    pub const fn to(&self) -> SampleRate {
+    pub const fn to(&self) -> u32 {
         self.to
     }
 
@@ -129,7 +140,7 @@ impl Resampler {
     pub fn flush(&mut self, out: &mut Vec<i16>) {
         let Some(engine) = &mut self.engine else { return };
         if engine.taken > 0 {
-            let (from, to) = (u64::from(self.from), u64::from(self.to.hz()));
+            let (from, to) = (u64::from(self.from), u64::from(self.to));
             let whole = (engine.taken * to).div_ceil(from) + engine.delay as u64;
             // The tail is shorter than two filters, so this ends after some 512 samples of silence at most.
             while engine.given < whole {
@@ -150,8 +161,7 @@ impl Resampler {
 }
 
 impl Engine {
-    fn new(from_hz: u32, to: SampleRate) -> Result<Self, ResamplerError> {
-        let to_hz = to.hz();
+    fn new(from_hz: u32, to_hz: u32) -> Result<Self, ResamplerError> {
         let divisor = greatest_common_divisor(from_hz, to_hz);
         let (phases, interpolation) = match (to_hz / divisor) as usize {
             exact if exact <= PHASES => (exact, SincInterpolationType::Nearest),
@@ -166,7 +176,7 @@ impl Engine {
         let sinc = Async::new_sinc(ratio, 1.0, &parameters, LARGEST_CHUNK, 1, FixedAsync::Input).map_err(|error| {
             ResamplerError {
                 from: from_hz,
-                to,
+                to: to_hz,
                 reason: error.to_string(),
             }
         })?;
@@ -381,6 +391,41 @@ mod tests {
                 assert!(noise < -80.0, "{hz} Hz, {from} to {to}: noise at {noise:.1} dB");
             }
         }
+    }
+
+    #[test]
+    fn a_tone_keeps_its_pitch_and_its_level_at_the_rates_of_a_wire() {
+        for (from, to) in [
+            (24_000, 12_000),
+            (48_000, 32_000),
+            (48_000, 44_100),
+            (48_000, 96_000),
+            (48_000, 192_000),
+            (96_000, 48_000),
+            (192_000, 48_000),
+        ] {
+            let hz = f64::from(from.min(to)) * 0.125;
+            let mut resampler = Resampler::between(from, to).unwrap();
+            let mut out = Vec::new();
+            for chunk in sine_hz(from, hz, 16000.0, from as usize * 6 / 10).chunks(from as usize / 50) {
+                resampler.process(chunk, &mut out);
+            }
+            let rate = f64::from(to);
+            let middle = &out[resampler.delay() + to as usize * 8 / 100..][..to as usize * 4 / 10];
+            let (sin, cos) = middle.iter().zip(0..).fold((0.0, 0.0), |(sin, cos), (&sample, n)| {
+                let phase = hz / rate * f64::from(n) * std::f64::consts::TAU;
+                (
+                    sin + f64::from(sample) * phase.sin(),
+                    cos + f64::from(sample) * phase.cos(),
+                )
+            });
+            let amplitude = f64::hypot(sin, cos) * 2.0 / middle.len() as f64;
+            assert!(
+                (20.0 * (amplitude / 16000.0).log10()).abs() < 0.6,
+                "{from} to {to}: {amplitude}"
+            );
+        }
+        assert!(Resampler::between(7_999, 8_000).is_err() && Resampler::between(8_000, 192_001).is_err());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BackendKind, BargeIn, Endpointing, SpeechDetection, Stages, SwitchRequest, Tool, TurnDetection};
+use super::{BackendKind, BargeIn, Endpointing, Progress, SpeechDetection, Stages, SwitchRequest, Tool, TurnDetection};
 use crate::id::{ItemId, ResponseId};
 use crate::pii::Pii;
 
@@ -146,6 +146,8 @@ pub enum Command {
         /// Which.
         digit: Digit,
     },
+    /// Something was recognised in the sound of a telephone call besides speech.
+    Progress(Progress),
     /// The result of a tool call.
     ToolOutput(ToolOutput),
     /// Change the history.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BackendKind, CallError, Comparison, Digit, Scope, Served, SwitchFailure, ToolCall, TurnReport};
+use super::{BackendKind, CallError, Comparison, Digit, Progress, Scope, Served, SwitchFailure, ToolCall, TurnReport};
 use crate::id::{Generation, ItemId, ResponseId, SwitchId, TurnId};
 use crate::pii::Pii;
 use crate::time::Samples;
@@ -186,6 +186,8 @@ pub enum Event {
         /// Which.
         digit: Digit,
     },
+    /// Something was recognised in the sound of a telephone call besides speech.
+    Progress(Progress),
     /// The history was changed by the client.
     HistoryEdited {
         /// Items now in it.

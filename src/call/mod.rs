@@ -4,6 +4,7 @@
 mod command;
 mod error;
 mod event;
+mod progress;
 mod report;
 mod settings;
 mod stage;
@@ -12,10 +13,11 @@ mod switch;
 pub use command::{Command, Digit, HistoryEdit, Say, SettingsUpdate, ToolOutput};
 pub use error::{CallError, ErrorCode, Origin};
 pub use event::{BackendState, CloseReason, Event, ResponseStatus, Status};
+pub use progress::{FaxSide, Progress};
 pub use report::TurnReport;
 pub use settings::{
-    BargeIn, Endpointing, Limits, MAX_HINTS_BYTES, Settings, SettingsError, SpeechDetection, Stages, Tool,
-    TurnDetection,
+    BargeIn, Endpointing, KeyCollection, Limits, MAX_HINTS_BYTES, Settings, SettingsError, SpeechDetection, Stages,
+    Tool, TurnDetection,
 };
 pub use stage::{
     BackendKind, FinishReason, LlmEvent, Message, Probability, Prompt, Role, StageFailure, SttEvent, ToolCall,

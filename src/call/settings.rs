@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Digit;
 use crate::pii::Pii;
 
 /// Which stages a session uses. Transcription only, text to text, speech only: every subset is a session.
@@ -63,6 +64,17 @@ pub struct BargeIn {
     pub duck_per_mille: u16,
 }
 
+/// How keys of a telephone are gathered into something that the user says: a customer's number, a choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyCollection {
+    /// This key ends the entry, and is no part of it. None: no key does.
+    pub terminator: Option<Digit>,
+    /// The entry ends when no further key came for so long (ms).
+    pub timeout_ms: u32,
+    /// It ends when it has so many keys.
+    pub max_keys: u8,
+}
+
 /// Bounds of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
@@ -117,6 +129,9 @@ pub struct Settings {
     pub endpointing: Endpointing,
     /// Interruption.
     pub barge_in: BargeIn,
+    /// Whether telephone keys are gathered into turns of the user. Without it, the client is told of each, and that is all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<KeyCollection>,
     /// Tools offered to the language model.
     pub tools: Vec<Tool>,
     /// Sampling temperature in thousandths, when not the model's default.
@@ -168,6 +183,7 @@ impl Default for Settings {
                 confirm_ms: 200,
                 duck_per_mille: 250,
             },
+            keys: None,
             tools: Vec::new(),
             temperature_milli: None,
             approval: false,
@@ -271,6 +287,13 @@ impl Settings {
             1000,
             "0 to 1000",
         )?;
+        let keys = self.keys.unwrap_or(KeyCollection {
+            terminator: None,
+            timeout_ms: 100,
+            max_keys: 1,
+        });
+        within("keys.timeout_ms", keys.timeout_ms, 100, 60_000, "100 to 60000 ms")?;
+        within("keys.max_keys", keys.max_keys.into(), 1, 64, "1 to 64")?;
         within(
             "limits.max_response_tokens",
             limits.max_response_tokens,

@@ -75,6 +75,11 @@ impl Numbers {
         })
     }
 
+    /// Whether a packet comes after one that was sent later.
+    pub(super) const fn is_behind(&self, position: Position) -> bool {
+        position.sequence < self.newest.sequence
+    }
+
     /// Takes note of a packet that belongs to the stream; `false` if it has come before.
     pub(super) fn accept(&mut self, position: Position, now: Time) -> bool {
         let step = position.sequence - self.newest.sequence;

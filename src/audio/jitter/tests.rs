@@ -235,6 +235,56 @@ fn a_gap_in_the_timestamps_alone_is_silence() {
     assert_eq!((silent, buffer.stats().lost), (4040, 0));
 }
 
+/// Pushes a frame each 20 ms, `first` to `last`, of which the first comes at `begin`, and answers what was handed on, and when.
+fn live(buffer: &mut JitterBuffer<u32>, first: u32, last: u32, begin: u64) -> Vec<(u64, u32)> {
+    let mut heard = Vec::new();
+    for n in first..last {
+        let now = begin + u64::from(n - first) * 20;
+        buffer.push(at(now), frame(n));
+        heard.extend(drain(buffer, at(now)).into_iter().filter_map(|pull| match pull {
+            Pull::Frame(payload) => Some((now, payload)),
+            _ => None,
+        }));
+    }
+    heard
+}
+
+#[test]
+fn a_sender_whose_clock_stood_still_is_heard_again() {
+    let mut buffer = timed();
+    assert!(live(&mut buffer, 0, 50, 0).len() > 45);
+    // It is put on hold for eight seconds, and goes on as if nothing had been; no packet has the marker.
+    for now in (1_000..9_000).step_by(20) {
+        drain(&mut buffer, at(now));
+    }
+    let heard = live(&mut buffer, 50, 150, 9_000);
+    let (begin, first) = heard[0];
+    assert!(begin <= 9_250, "heard after {} ms", begin - 9_000);
+    // One frame may be left out where the depth turns out to be more than is needed.
+    assert!(
+        heard.windows(2).all(|pair| (1..=2).contains(&(pair[1].1 - pair[0].1))),
+        "from {first}: {heard:?}"
+    );
+    assert!(heard.len() > 85, "{} frames", heard.len());
+}
+
+#[test]
+fn what_a_network_held_back_moves_nothing() {
+    let mut buffer = timed();
+    live(&mut buffer, 0, 50, 0);
+    for now in (1_000..2_000).step_by(20) {
+        drain(&mut buffer, at(now));
+    }
+    // A second of sound within 10 ms.
+    for n in 50..100 {
+        buffer.push(at(2_000 + u64::from(n - 50) / 5), frame(n));
+    }
+    let heard = live(&mut buffer, 100, 200, 2_010);
+    let (now, last) = heard[heard.len() - 1];
+    assert!(now - (2_010 + u64::from(last - 100) * 20) <= 200);
+    assert!(heard.len() > 90, "{} frames", heard.len());
+}
+
 #[test]
 fn telephone_events_use_up_numbers_and_no_time() {
     let mut buffer = ordered();
