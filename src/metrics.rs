@@ -22,6 +22,9 @@ const STAGE_BUCKETS: [f64; 16] = [
 /// Bounds (s) for the lateness of frames; paced wires are held to 5 ms.
 const LATENESS_BUCKETS: [f64; 9] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5];
 
+/// Bounds (s) for the length of calls.
+const CALL_BUCKETS: [f64; 8] = [1.0, 5.0, 15.0, 30.0, 60.0, 180.0, 600.0, 3_600.0];
+
 /// One label and its value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Stage {
@@ -54,6 +57,10 @@ pub struct Metrics {
     frames: Counter,
     media: Family<Kind, Counter>,
     tokens: Family<Kind, Counter>,
+    calls: Family<Kind, Counter>,
+    call_seconds: Histogram,
+    call_media: Family<Kind, Counter>,
+    call_jitter: Histogram,
 }
 
 impl fmt::Debug for Metrics {
@@ -82,6 +89,10 @@ impl Default for Metrics {
             frames: Counter::default(),
             media: Family::default(),
             tokens: Family::default(),
+            calls: Family::default(),
+            call_seconds: Histogram::new(CALL_BUCKETS),
+            call_media: Family::default(),
+            call_jitter: Histogram::new(LATENESS_BUCKETS),
             registry: Registry::default(),
         };
         registry.register(
@@ -138,6 +149,22 @@ impl Default for Metrics {
             "llm_tokens",
             "Tokens of language models that count them: of prompts, of those the cached ones, and made",
             metrics.tokens.clone(),
+        );
+        registry.register(
+            "calls",
+            "Telephone calls that are over, by their wire",
+            metrics.calls.clone(),
+        );
+        registry.register("call_seconds", "How long they lasted", metrics.call_seconds.clone());
+        registry.register(
+            "call_media",
+            "Packets and milliseconds of their sound, by what became of them",
+            metrics.call_media.clone(),
+        );
+        registry.register(
+            "call_jitter_seconds",
+            "Jitter of their arrivals (RFC 3550) at their end",
+            metrics.call_jitter.clone(),
         );
         Self { registry, ..metrics }
     }
@@ -207,6 +234,23 @@ impl Metrics {
                 self.tokens
                     .get_or_create(&Kind { kind: kind.to_owned() })
                     .inc_by(u64::from(count));
+            }
+        }
+    }
+
+    /// A telephone call is over that came by `wire` and lasted so long. `media` counts its packets and milliseconds by a word for what
+    /// became of them.
+    pub fn call_over(&self, wire: &str, seconds: f64, jitter_ms: u32, media: &[(&'static str, u64)]) {
+        self.calls.get_or_create(&Kind { kind: wire.to_owned() }).inc();
+        self.call_seconds.observe(seconds);
+        self.call_jitter.observe(f64::from(jitter_ms) / 1_000.0);
+        for (kind, count) in media {
+            if *count > 0 {
+                self.call_media
+                    .get_or_create(&Kind {
+                        kind: (*kind).to_owned(),
+                    })
+                    .inc_by(*count);
             }
         }
     }

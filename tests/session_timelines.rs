@@ -2,7 +2,8 @@
 //! are scripted; the session is the real one.
 
 use repartee::call::{
-    BackendKind, Command, HistoryEdit, Say, Settings, SettingsUpdate, Stages, ToolOutput, TurnDetection,
+    BackendKind, Command, Digit, HistoryEdit, KeyCollection, Say, Settings, SettingsUpdate, Stages, ToolOutput,
+    TurnDetection,
 };
 use repartee::pii::Pii;
 use repartee::session::simulation::{Answer, Latencies, Script};
@@ -363,6 +364,41 @@ fn typed_turn_interrupts() {
         .until(9_000)
         .run();
     insta::assert_snapshot!(timeline);
+}
+
+fn keys(settings: &mut Settings) {
+    settings.keys = Some(KeyCollection {
+        terminator: Digit::new('#'),
+        timeout_ms: 2_000,
+        max_keys: 4,
+    });
+}
+
+fn press(mut script: Script, at: u64, pressed: &str) -> Script {
+    for (index, key) in (0..).zip(pressed.chars()) {
+        let digit = Digit::new(key).expect("a key of a telephone");
+        script = script.command(at + 300 * index, Command::Dtmf { digit });
+    }
+    script
+}
+
+/// The first key stops the reply; the terminator, a pause and the most that is wanted each end an entry.
+#[test]
+fn keys_of_a_telephone_are_a_turn() {
+    let call = Script::new(settings(keys)).say(100, LONG);
+    let call = press(call, 2_000, "12#");
+    let call = press(call, 9_000, "7");
+    let call = press(call, 16_000, "12345");
+    // A terminator that is pressed twice takes nothing back.
+    let timeline = press(call, 24_000, "9##").until(30_000).run();
+    insta::assert_snapshot!(timeline);
+}
+
+#[test]
+fn keys_are_only_told_where_nobody_gathers_them() {
+    let timeline = press(call(), 1_000, "12#").until(6_000).run().to_string();
+    assert_eq!(timeline.matches("client  key").count(), 3, "{timeline}");
+    assert!(!timeline.contains("user:"), "{timeline}");
 }
 
 #[test]

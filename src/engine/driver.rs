@@ -23,12 +23,12 @@ use super::shadow::{Shadow, Work};
 use super::switching::{Beside, Lease, SwitchJob};
 use super::wire::{INPUT_CAPACITY, Port};
 use crate::backend::{Backend, LlmRequest, OpenError, Push, SttRequest, TtsEvent, TtsRequest, Vad};
-use crate::call::{BackendKind, CloseReason, Event, LlmEvent, StageFailure, SttEvent};
+use crate::call::{BackendKind, CloseReason, Event, LlmEvent, Probability, StageFailure, SttEvent};
 use crate::id::{SessionId, SynthesisId};
 use crate::metrics::Metrics;
 use crate::registry::{Registry, Seat, Switchboard};
 use crate::session::{Action, Input, Output, PlayoutEvent, Session, TtsProgress};
-use crate::time::{Samples, Time};
+use crate::time::{Samples, Span, Time};
 
 /// Samples that one step of the core takes in: 20 ms. Larger pieces are cut, so that VAD and core see even time.
 const STEP_SAMPLES: usize = 320;
@@ -70,6 +70,8 @@ pub(super) struct Driver {
     keep_from: Samples,
     pub(super) vad: Option<Box<dyn Vad>>,
     pub(super) vad_next: Samples,
+    /// The newest stretch that is known to hold our own voice.
+    echo: Span,
     pub(super) transcriptions: Vec<Transcription>,
     generations: Vec<GenerationJob>,
     syntheses: Vec<SynthesisJob>,
@@ -116,6 +118,7 @@ impl Driver {
             keep_from: Samples::ZERO,
             vad: None,
             vad_next: Samples::ZERO,
+            echo: Span::default(),
             transcriptions: Vec::new(),
             generations: Vec::new(),
             syntheses: Vec::new(),
@@ -135,6 +138,7 @@ impl Driver {
 
     /// The first input.
     pub(super) fn begin(&mut self, input: Input) {
+        self.player.open(self.clock.now());
         self.input(input);
     }
 
@@ -246,6 +250,7 @@ impl Driver {
                 self.player.resume(self.clock.now());
             }
             Action::StopPlayout { response } => {
+                self.player.set_delay(self.port.delay());
                 let event = self.player.stop(response, self.clock.now());
                 self.port.flush();
                 self.playout_events.push((response, event));
@@ -381,7 +386,14 @@ impl Driver {
             let from = self.ring.read(self.vad_next, frame, &mut scratch);
             self.vad_next = from + length;
             if scratch.len() == frame {
-                let speech = vad.process(&scratch);
+                let speech = match self.is_echo(from, self.vad_next) {
+                    // It looks all the same: what it knows of the sound goes on.
+                    true => {
+                        vad.process(&scratch);
+                        Probability::from_per_mille(0)
+                    }
+                    false => vad.process(&scratch),
+                };
                 self.input(Input::Vad {
                     end: self.vad_next,
                     speech,
@@ -393,6 +405,21 @@ impl Driver {
         if self.leases.iter().any(|lease| lease.kind == BackendKind::Vad) {
             self.vad = Some(vad);
         }
+    }
+
+    /// Whether most of this stretch is our own voice.
+    fn is_echo(&mut self, from: Samples, end: Samples) -> bool {
+        let mut echo = 0;
+        loop {
+            let (start, stop) = (self.echo.start.max(from), self.echo.end.min(end));
+            echo += stop.saturating_sub(start).count();
+            if self.echo.end >= end {
+                break;
+            }
+            let Some(next) = self.port.take_echo(end) else { break };
+            self.echo = next;
+        }
+        echo * 2 > (end - from).count()
     }
 
     fn poll_transcriptions(&mut self, context: &mut Context<'_>) -> bool {
@@ -597,6 +624,7 @@ impl Driver {
     fn play(&mut self) -> bool {
         let now = self.clock.now();
         if self.player.next_deadline().is_some_and(|deadline| deadline <= now) {
+            self.player.set_delay(self.port.delay());
             self.player.tick(now, &mut self.port, &mut self.playout_events);
             if self.player.lateness_is_due() {
                 self.surroundings.metrics.frames(self.player.take_lateness());

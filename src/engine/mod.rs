@@ -27,7 +27,8 @@ use self::playout::Player;
 pub use self::recording::{RecordingOptions, expire_traces};
 use self::threads::Threads;
 pub use self::wire::{
-    AudioSender, Call, CallOver, CommandRefused, Commands, FRAME_MS, FrameReceiver, OutFrame, WireProfile,
+    AudioSender, Call, CallOver, CommandRefused, Commands, FRAME_MS, FrameReceiver, OutFrame, Played, WeakCommands,
+    WireProfile,
 };
 use crate::call::{Settings, SettingsError};
 use crate::id::SessionId;

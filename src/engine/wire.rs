@@ -15,7 +15,7 @@ use super::clock::Clock;
 use crate::audio::SampleRate;
 use crate::call::{Command, Event};
 use crate::id::{ResponseId, SessionId};
-use crate::time::Time;
+use crate::time::{Samples, Span, Time};
 
 /// Milliseconds of audio in a frame of the playout.
 pub const FRAME_MS: u32 = 20;
@@ -28,6 +28,8 @@ pub(super) const INPUT_CAPACITY: usize = 8_000;
 const OUTPUT_CAPACITY: usize = 8;
 /// Frames that may be given ahead of their time: two seconds.
 const MOST_AHEAD: usize = 100;
+/// Stretches of echo that may wait with it. Where one finds no room, it is judged like all else.
+const ECHO_CAPACITY: usize = 64;
 /// Commands that may wait.
 const COMMAND_CAPACITY: usize = 64;
 /// Events that may wait. A client that lets more pile up takes nothing any more.
@@ -40,6 +42,8 @@ pub struct WireProfile {
     pub output_rate: SampleRate,
     /// How far ahead of its time a frame is given to the wire: nothing for a wire that is played as it comes, something for a peer that queues.
     pub lead: Duration,
+    /// Whether frames of silence are sent, too, each when it is due: a telephone line is never without a signal.
+    pub continuous: bool,
 }
 
 impl WireProfile {
@@ -49,6 +53,17 @@ impl WireProfile {
         Self {
             output_rate,
             lead: Duration::ZERO,
+            continuous: false,
+        }
+    }
+
+    /// A telephone line: it is never silent, and a reply's frames go `lead` ahead of their time.
+    #[must_use]
+    pub const fn telephone(output_rate: SampleRate, lead: Duration) -> Self {
+        Self {
+            output_rate,
+            lead,
+            continuous: true,
         }
     }
 }
@@ -56,8 +71,8 @@ impl WireProfile {
 /// One frame of a reply: 20 ms of 16-bit PCM, mono, at the wire's rate. The last of a response is padded with silence.
 #[derive(Clone, Debug)]
 pub struct OutFrame {
-    /// Whose audio it is.
-    pub response: ResponseId,
+    /// Whose audio it is; nobody's on a wire that is never silent.
+    pub response: Option<ResponseId>,
     /// When it was due.
     pub due: Time,
     /// Nothing was sent in the 20 ms before it.
@@ -68,7 +83,13 @@ pub struct OutFrame {
 }
 
 impl OutFrame {
-    pub(super) fn new(response: ResponseId, due: Time, starts_talkspurt: bool, epoch: u32, samples: usize) -> Self {
+    pub(super) fn new(
+        response: Option<ResponseId>,
+        due: Time,
+        starts_talkspurt: bool,
+        epoch: u32,
+        samples: usize,
+    ) -> Self {
         let length = samples.min(LARGEST_FRAME);
         Self {
             response,
@@ -80,14 +101,15 @@ impl OutFrame {
         }
     }
 
+    /// Its samples, to be changed by a wire: comfort noise in place of silence.
+    pub fn pcm_mut(&mut self) -> &mut [i16] {
+        &mut self.pcm[..usize::from(self.length)]
+    }
+
     /// Its samples.
     #[must_use]
     pub fn pcm(&self) -> &[i16] {
         &self.pcm[..usize::from(self.length)]
-    }
-
-    pub(super) fn pcm_mut(&mut self) -> &mut [i16] {
-        &mut self.pcm[..usize::from(self.length)]
     }
 }
 
@@ -99,6 +121,8 @@ struct Shared {
     output_ready: AtomicWaker,
     /// Frames of an older epoch are not played any more.
     epoch: AtomicU32,
+    /// Microseconds from when a frame is due until it is heard.
+    delay: AtomicU32,
     frames_dropped: AtomicU64,
     driver_gone: AtomicBool,
 }
@@ -141,6 +165,9 @@ pub struct Call {
 #[derive(Debug)]
 pub struct AudioSender {
     ring: Producer<i16>,
+    echoes: Producer<Span>,
+    /// Samples handed in so far.
+    position: Samples,
     shared: Arc<Shared>,
 }
 
@@ -148,10 +175,22 @@ impl AudioSender {
     /// Hands in as much of `pcm` (16 kHz, mono) as there is room for, and answers how many samples that was.
     pub fn push(&mut self, pcm: &[i16]) -> usize {
         let (taken, _) = self.ring.push_partial_slice(pcm);
-        if !taken.is_empty() {
+        let count = taken.len();
+        if count > 0 {
+            self.position += Samples::new(count as u64);
             self.shared.driver.wake();
         }
-        taken.len()
+        count
+    }
+
+    /// The next so many samples that are handed in hold our own voice and nobody else's: they are no speech of the client.
+    pub fn mark_echo(&mut self, samples: usize) {
+        let end = self.position + Samples::new(samples as u64);
+        // Without room they are judged by how they sound.
+        let _ = self.echoes.push(Span {
+            start: self.position,
+            end,
+        });
     }
 
     /// Hands in as much of `pcm` as there is room for; where there is none, the task is woken when there is.
@@ -202,6 +241,12 @@ impl Commands {
         })
     }
 
+    /// The same, for somebody who doesn't keep the session: it ends when the wire lets go, whoever holds this.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakCommands {
+        WeakCommands(self.0.downgrade())
+    }
+
     /// Hands in `command`, waiting for room.
     ///
     /// # Errors
@@ -211,12 +256,44 @@ impl Commands {
     }
 }
 
+/// See [`Commands::downgrade`].
+#[derive(Clone, Debug)]
+pub struct WeakCommands(mpsc::WeakSender<Command>);
+
+impl WeakCommands {
+    /// See [`Commands::try_send`].
+    ///
+    /// # Errors
+    /// See [`CommandRefused`].
+    pub fn try_send(&self, command: Command) -> Result<(), CommandRefused> {
+        let sender = self.0.upgrade().ok_or(CommandRefused::Over)?;
+        Commands(sender).try_send(command)
+    }
+}
+
+/// See [`FrameReceiver::poll_played`].
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is handed on at once, and a box would be an allocation for each frame"
+)]
+pub enum Played {
+    /// Send this frame.
+    Frame(OutFrame),
+    /// A reply was stopped: the peer is to play nothing more of it.
+    Flush,
+}
+
 /// Takes a session's frames, each at the moment it is due. It holds the session's place as well: until the wire lets go
 /// of this, a session that is over still counts, so that an engine that goes away doesn't cut its last words off.
 #[derive(Debug)]
 pub struct FrameReceiver {
     ring: Consumer<OutFrame>,
     shared: Arc<Shared>,
+    /// Up to here the wire knows that frames are not to be played any more.
+    flushed: u32,
+    /// A frame that is played after the flush.
+    held: Option<Box<OutFrame>>,
     _place: Arc<Place>,
 }
 
@@ -238,6 +315,29 @@ impl FrameReceiver {
         if over { Poll::Ready(None) } else { Poll::Pending }
     }
 
+    /// The next thing to do for a wire whose peer queues: a frame, or the word that what the peer has of a reply is to be flushed, which
+    /// comes before the frames of what follows. `None` when the session has ended.
+    pub fn poll_played(&mut self, context: &mut Context<'_>) -> Poll<Option<Played>> {
+        let next = match self.held.take() {
+            Some(frame) => Poll::Ready(Some(*frame)),
+            None => self.poll_recv(context),
+        };
+        let epoch = self.shared.epoch.load(Ordering::Acquire);
+        if std::mem::replace(&mut self.flushed, epoch) != epoch {
+            if let Poll::Ready(Some(frame)) = next {
+                self.held = Some(frame).filter(|frame| frame.epoch == epoch).map(Box::new);
+            }
+            return Poll::Ready(Some(Played::Flush));
+        }
+        next.map(|frame| frame.map(Played::Frame))
+    }
+
+    /// The peer was heard to play what it was sent so much later than it was due; what was heard of a reply is reckoned with that.
+    pub fn note_delay(&self, delay: Duration) {
+        let micros = u32::try_from(delay.as_micros()).unwrap_or(u32::MAX);
+        self.shared.delay.store(micros, Ordering::Relaxed);
+    }
+
     /// Frames that found no room, because the wire did not take them in time.
     #[must_use]
     pub fn dropped(&self) -> u64 {
@@ -251,6 +351,7 @@ pub(super) struct Port {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) events: mpsc::Sender<Event>,
     audio: Consumer<i16>,
+    echoes: Consumer<Span>,
     frames: Producer<OutFrame>,
     shared: Arc<Shared>,
 }
@@ -276,6 +377,16 @@ impl Port {
         }
     }
 
+    /// The next stretch that holds our own voice and nobody else's, if it begins before `end` on the clock of what was taken.
+    pub(super) fn take_echo(&mut self, end: Samples) -> Option<Span> {
+        let begins = |span: &Span| span.start < end;
+        if self.echoes.peek().is_ok_and(begins) {
+            self.echoes.pop().ok()
+        } else {
+            None
+        }
+    }
+
     /// The epoch that frames are stamped with.
     pub(super) fn epoch(&self) -> u32 {
         self.shared.epoch.load(Ordering::Relaxed)
@@ -294,6 +405,12 @@ impl Port {
     /// Frames that the wire has not taken yet are not to be played.
     pub(super) fn flush(&self) {
         self.shared.epoch.fetch_add(1, Ordering::AcqRel);
+        self.shared.output_ready.wake();
+    }
+
+    /// How much later than it is due a frame is heard, as far as the wire knows.
+    pub(super) fn delay(&self) -> Duration {
+        Duration::from_micros(self.shared.delay.load(Ordering::Relaxed).into())
     }
 }
 
@@ -309,6 +426,7 @@ impl Drop for Port {
 pub(super) fn connect(id: SessionId, clock: Clock, place: Arc<Place>, lead: Duration) -> (Call, Port) {
     let shared = Arc::new(Shared::default());
     let (audio_in, audio_out) = RingBuffer::new(INPUT_CAPACITY);
+    let (echoes_in, echoes_out) = RingBuffer::new(ECHO_CAPACITY);
     // What goes ahead of its time leaves at once when a reply begins.
     let ahead =
         usize::try_from(lead.as_millis() / u128::from(FRAME_MS)).map_or(MOST_AHEAD, |ahead| ahead.min(MOST_AHEAD));
@@ -319,6 +437,8 @@ pub(super) fn connect(id: SessionId, clock: Clock, place: Arc<Place>, lead: Dura
         id,
         audio: AudioSender {
             ring: audio_in,
+            echoes: echoes_in,
+            position: Samples::ZERO,
             shared: Arc::clone(&shared),
         },
         commands: Commands(commands_in),
@@ -326,6 +446,8 @@ pub(super) fn connect(id: SessionId, clock: Clock, place: Arc<Place>, lead: Dura
         frames: FrameReceiver {
             ring: frames_out,
             shared: Arc::clone(&shared),
+            flushed: 0,
+            held: None,
             _place: place,
         },
         clock,
@@ -334,6 +456,7 @@ pub(super) fn connect(id: SessionId, clock: Clock, place: Arc<Place>, lead: Dura
         commands: commands_out,
         events: events_in,
         audio: audio_out,
+        echoes: echoes_out,
         frames: frames_in,
         shared,
     };

@@ -48,7 +48,8 @@ impl Session {
                 }
             }
             Command::Clear => self.clear_turn(),
-            Command::Dtmf { digit } => self.emit(Event::Dtmf { digit }),
+            Command::Dtmf { digit } => self.press(digit),
+            Command::Progress(progress) => self.emit(Event::Progress(progress)),
             Command::ToolOutput(output) => self.tool_output(output),
             Command::Edit(edit) => self.edit(edit),
             Command::Switch(request) => self.switch(*request),
@@ -112,7 +113,7 @@ impl Session {
         }
     }
 
-    fn text(&mut self, text: Pii<String>) {
+    pub(super) fn text(&mut self, text: Pii<String>) {
         if self.refuse_when_draining() || self.refuse_text("text", &text) {
             return;
         }

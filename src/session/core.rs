@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::call::{Call, CallEffect, CallEvent};
 use super::clock::SampleClock;
 use super::history::History;
+use super::keys::Keys;
 use super::leases::Leases;
 use super::playout::{Playout, PlayoutInput};
 use super::random::Random;
@@ -104,6 +105,9 @@ pub struct Session {
     pub(super) endings: VecDeque<Ending>,
     pub(super) reply: Option<Box<Reply>>,
     pub(super) says: VecDeque<Say>,
+    /// Telephone keys that are no turn yet.
+    #[serde(default)]
+    pub(super) keys: Keys,
     pub(super) owed: Option<Owed>,
     pub(super) history: History,
     /// Tool calls whose results are still to come, oldest first.
@@ -141,6 +145,7 @@ enum Timer {
     FinishPlayout,
     Lookahead,
     Approval,
+    Keys,
 }
 
 impl Session {
@@ -159,6 +164,7 @@ impl Session {
             endings: VecDeque::new(),
             reply: None,
             says: VecDeque::new(),
+            keys: Keys::default(),
             owed: None,
             history: History::default(),
             open_calls: VecDeque::new(),
@@ -429,6 +435,9 @@ impl Session {
                 visit(at, Timer::Approval);
             }
         }
+        if let Some(at) = self.entry_ends_at() {
+            visit(at, Timer::Keys);
+        }
         if let Playout::Stopping { deadline, .. } = self.playout {
             visit(deadline, Timer::StopPlayout);
         }
@@ -464,6 +473,7 @@ impl Session {
             Timer::StartPlayout => self.stop_reply(ResponseStatus::Failed),
             Timer::Lookahead => self.synthesize_next(),
             Timer::Approval => self.approval_timed_out(),
+            Timer::Keys => self.end_entry(),
         }
         true
     }

@@ -447,7 +447,7 @@ impl Session {
     }
 
     /// Interrupts the reply that there is, and what was to follow it.
-    fn interrupt(&mut self) {
+    pub(super) fn interrupt(&mut self) {
         self.says.retain(|say| !say.interruptible);
         self.stop_reply(ResponseStatus::Interrupted);
     }

@@ -14,7 +14,7 @@
 //! |---|---|
 //! | `call`, `turn`, `response`, `playout` | the four machines: one enum, one total transition each |
 //! | `speech`, `endpoint`, `barge_in`, `chunker` | policy: small total functions with named numbers |
-//! | `recognition`, `reply`, `heard`, `history`, `clock`, `leases` | what is known of a turn's words, of a reply, of what was heard, of the audio, of the backends |
+//! | `recognition`, `keys`, `reply`, `heard`, `history`, `clock`, `leases` | what is known of a turn's words, of keys that were pressed, of a reply, of what was heard, of the audio, of the backends |
 //! | `core`, `listening`, `transcribing`, `replying`, `approving`, `playing`, `commands`, `switching` | the [`Session`] itself: timers and end; the way in, turns and their words; the way out, replies, the client's word on them, and their audio; the client's wishes; which backends serve |
 //! | `invariants`, `observer` | what must always hold, seen from inside and from outside |
 //! | [`trace`], [`simulation`] | a call written down and run again; a call that is played by a script |
@@ -32,6 +32,7 @@ mod heard;
 mod history;
 mod input;
 mod invariants;
+mod keys;
 mod leases;
 mod listening;
 mod observer;

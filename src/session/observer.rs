@@ -291,6 +291,7 @@ impl Observer {
                 self.dtmf_due = self.dtmf_due.saturating_sub(1);
                 Ok(())
             }
+            Event::Progress(_) => Ok(()),
             Event::Updated | Event::Error(_) => {
                 self.update_due = self.update_due.saturating_sub(1);
                 Ok(())

@@ -168,6 +168,7 @@ fn told(event: &Event) -> Option<String> {
             }
             Ok(())
         }
+        Event::Progress(progress) => write!(line, "heard {progress:?}"),
         Event::Dtmf { digit } => write!(line, "key {}", digit.key()),
         Event::HistoryEdited { items } => write!(line, "history edited, {items} items"),
         Event::Updated => write!(line, "updated"),
