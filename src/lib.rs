@@ -10,6 +10,7 @@ pub mod config;
 pub mod engine;
 pub mod id;
 pub mod metrics;
+pub mod phone;
 pub mod pii;
 pub mod provider;
 pub mod registry;

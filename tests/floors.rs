@@ -160,6 +160,8 @@ const ROOMS: &[Room] = &[
     Room { never: &["session"], ..room("supervisor", 4) },
     Room { beside: &["provider", "supervisor"], never: &["session"], ..room("registry", 4) },
     Room { never: &[PROTOCOL], ..room("engine", 5) },
+    // A telephone call is a session of the engine, with what all telephones need.
+    Room { beside: &["engine"], never: &[PROTOCOL, "session", "provider"], ..room("phone", 5) },
     Room { never: &["session", "provider"], ..room("transport", 6) },
     Room { never: &["session", "provider"], ..room("api", 6) },
     room("config", 7),

@@ -505,6 +505,7 @@ impl Connection {
         let profile = WireProfile {
             output_rate: speaker::RATE,
             lead: speaker::LEAD,
+            continuous: false,
         };
         let mut settings = self.ava.options().settings.clone();
         settings.stages = stages(self.mode);

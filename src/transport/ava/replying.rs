@@ -47,7 +47,12 @@ impl Connection {
     fn take_frame(&mut self, frame: &OutFrame) -> Vec<Stretch> {
         let output = self.output;
         match &mut self.live {
-            Some(live) if !live.is_deaf() && live.told.get(&frame.response).is_some_and(|told| !told.dead) => {
+            Some(live)
+                if !live.is_deaf()
+                    && frame
+                        .response
+                        .is_some_and(|response| live.told.get(&response).is_some_and(|told| !told.dead)) =>
+            {
                 let now = live.clock.now();
                 live.speaker.frame(now, frame, output)
             }
@@ -56,12 +61,11 @@ impl Connection {
     }
 
     pub(super) async fn frame(&mut self, frame: &OutFrame) -> Result<(), End> {
+        // This wire is silent where nobody speaks.
+        let Some(response) = frame.response else { return Ok(()) };
         // What was told of a response before its first frame is heard before that.
         while let Some(live) = &mut self.live
-            && live
-                .told
-                .get(&frame.response)
-                .is_none_or(|told| told.is_reply.is_none())
+            && live.told.get(&response).is_none_or(|told| told.is_reply.is_none())
         {
             let Some(event) = live.next_event() else { break };
             self.event(event).await?;

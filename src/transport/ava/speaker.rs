@@ -86,9 +86,9 @@ impl Speaker {
     /// Takes a frame; answers what leaves now, in order. A response keeps the format that it began in.
     pub(super) fn frame(&mut self, now: Time, frame: &OutFrame, output: Output) -> Vec<Stretch> {
         let mut leaving = Vec::new();
-        if self.response != Some(frame.response) {
+        if self.response != frame.response {
             leaving.extend(self.finish(now));
-            self.response = Some(frame.response);
+            self.response = frame.response;
             self.output = output;
             self.index = 0;
             self.dry_at = None;

@@ -489,8 +489,8 @@ impl Writer {
     /// Sends a frame. Whose it is a client knows from the events: what was told of a response before its first frame is sent
     /// before that.
     async fn send_frame(&mut self, frame: &OutFrame, payload: &mut Vec<u8>) -> Result<(), Ended> {
-        if self.heard != Some(frame.response) {
-            self.heard = Some(frame.response);
+        if self.heard != frame.response {
+            self.heard = frame.response;
             for _ in 0..self.events.len() {
                 // An answer goes with the note about it, which is older.
                 while let Ok(note) = self.notes.try_recv() {

@@ -54,7 +54,7 @@ pub(super) const fn error_code(error: &MediaError) -> ErrorCode {
     match error {
         MediaError::Codec(audio::CodecError::OddByteCount(_)) => ErrorCode::OddByteCount,
         MediaError::Codec(audio::CodecError::Opus(_)) | MediaError::Rtp(_) => ErrorCode::MalformedPacket,
-        MediaError::PayloadType { .. } => ErrorCode::MediaFormat,
+        MediaError::PayloadType { .. } | MediaError::Codec(audio::CodecError::Rate { .. }) => ErrorCode::MediaFormat,
     }
 }
 

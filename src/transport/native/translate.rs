@@ -426,10 +426,10 @@ pub(super) const fn close_reason(reason: call::CloseReason) -> native::CloseReas
     }
 }
 
-/// What a client is told; none for [`Event::Updated`], which needs the settings: see [`updated`].
+/// What a client is told; none for [`Event::Updated`], which needs the settings: see [`updated`], and for what only telephones have.
 pub(super) fn event(event: Event) -> Option<native::Event> {
     Some(match event {
-        Event::Updated => return None,
+        Event::Updated | Event::Progress(_) => return None,
         Event::SpeechStarted { turn, at } => native::Event::SpeechStarted(native::SpeechStarted {
             turn: turn_id(turn),
             at_ms: audio_ms(at),

@@ -181,6 +181,7 @@ fn every_setting_arrives() {
             confirm_ms: 13,
             duck_per_mille: 125,
         },
+        keys: None,
         tools: vec![call::Tool {
             name: "t".to_owned(),
             description: "d".to_owned(),
