@@ -374,7 +374,9 @@ fn the_example_of_an_environment_is_whole() {
             above.starts_with("# ") && !above.starts_with("# ---"),
             "{name} has no line that says what it is"
         );
-        let is_secret = ["TOKEN", "KEY", "SECRET"].iter().any(|word| name.ends_with(word));
+        let is_secret = ["TOKEN", "KEY", "SECRET", "PASSWORD"]
+            .iter()
+            .any(|word| name.ends_with(word));
         assert_eq!(*in_force, is_secret, "{name}: only secrets are in force, and empty");
         assert!(!is_secret || value.is_empty(), "{name} has a value");
     }

@@ -1,5 +1,6 @@
 //! HTTP: is it alive, is it ready, what does it count, and the talk page.
 
+mod calls;
 mod listener;
 mod page;
 mod switching;
@@ -17,6 +18,7 @@ use serde::Serialize;
 pub use self::listener::serve;
 use crate::call::BackendKind;
 use crate::engine::Engine;
+use crate::phone::Phones;
 use crate::registry::Slot;
 
 /// Who may operate the server over HTTP.
@@ -50,6 +52,13 @@ pub fn routes(engine: Engine, access: Access) -> Router {
         .with_state(engine)
         .merge(operating)
         .merge(page::routes())
+}
+
+/// What operators ask of the telephone.
+pub fn call_routes(phones: Phones, access: Access) -> Router {
+    Router::new()
+        .route("/api/calls", get(calls::calls))
+        .with_state(calls::Calls { phones, access })
 }
 
 /// Alive, at once, whatever the backends do.

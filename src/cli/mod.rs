@@ -1,5 +1,6 @@
 //! The command line: what was asked, and who does it.
 
+mod ari;
 pub mod client;
 pub mod config;
 mod health;
@@ -35,6 +36,8 @@ struct Cli {
 enum Command {
     /// Start the engine: talk page, native WebSocket, health, readiness and metrics on one port.
     Serve(serve::ServeArguments),
+    /// Start the engine as an ARI application of Asterisk: it answers, transfers and ends the calls of Stasis(repartee).
+    Ari(ari::AriArguments),
     /// Speak to a running engine from a recording, a text or the microphone.
     Talk(talk::TalkArguments),
     /// Ask a running server whether it is ready; the exit status tells.
@@ -56,6 +59,7 @@ pub fn main() -> ExitCode {
     // A reader that went away (`repartee … | head`) is no reason to panic: what can't be written is left unwritten.
     let result = match Cli::parse().command {
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Ari(arguments) => ari::run(&arguments),
         Command::Talk(arguments) => talk::run(&arguments),
         Command::Health(arguments) => health::run(&arguments),
         Command::Matrix(arguments) => matrix::run(&arguments),

@@ -1,5 +1,7 @@
 //! The one table of keys.
 
+mod telephone;
+
 use super::mistake::Problem;
 use super::secret::Secret;
 use super::value::Kind;
@@ -112,7 +114,28 @@ const fn count(least: i64, most: i64) -> Kind {
 const SHARE: Kind = Kind::Number { least: 0.0, most: 1.0 };
 
 /// Every section, in the order in which it is shown.
-pub const SECTIONS: &[Section] = &[
+pub const SECTIONS: &[Section] =
+    &joined::<Section, { ENGINE_SECTIONS.len() + telephone::SECTIONS.len() }>(ENGINE_SECTIONS, &telephone::SECTIONS);
+
+/// Every key, in the order of [`SECTIONS`].
+pub const KEYS: &[Key] = &joined::<Key, { ENGINE_KEYS.len() + telephone::KEYS.len() }>(ENGINE_KEYS, &telephone::KEYS);
+
+/// Two tables as one.
+const fn joined<T: Copy, const N: usize>(first: &[T], second: &[T]) -> [T; N] {
+    let mut all = [first[0]; N];
+    let mut index = 0;
+    while index < N {
+        all[index] = if index < first.len() {
+            first[index]
+        } else {
+            second[index - first.len()]
+        };
+        index += 1;
+    }
+    all
+}
+
+const ENGINE_SECTIONS: &[Section] = &[
     Section {
         name: "",
         help: "What the engine runs.",
@@ -163,8 +186,7 @@ pub const SECTIONS: &[Section] = &[
     },
 ];
 
-/// Every key, in the order of [`SECTIONS`].
-pub const KEYS: &[Key] = &[
+const ENGINE_KEYS: &[Key] = &[
     Key::new(
         "mode",
         Kind::Choice(&["auto", "minimal", "full"]),

@@ -39,6 +39,10 @@ macro_rules! choice {
     };
 }
 
+pub(in crate::config) mod telephone;
+
+use self::telephone::Telephone;
+
 choice! {
     /// Which stages are started.
     Mode {
@@ -364,6 +368,7 @@ pub struct Config {
     pub trace: Trace,
     pub log: Log,
     pub paths: Paths,
+    pub telephone: Telephone,
 }
 
 impl Config {
@@ -461,6 +466,7 @@ impl Config {
                 models: read.path("paths.models"),
                 onnxruntime: read.path("paths.onnxruntime"),
             },
+            telephone: Telephone::read(&read),
         }
     }
 
@@ -484,6 +490,9 @@ impl Config {
                      (or REPARTEE_TOKEN), or listen on 127.0.0.1"
                 ),
             );
+        }
+        for (key, text) in self.telephone_contradictions() {
+            refuse(key, text);
         }
         if self.trace.audio && self.trace.dir.is_none() {
             refuse(

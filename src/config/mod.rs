@@ -26,6 +26,9 @@ mod value;
 mod written;
 
 pub use keys::{KEYS, Key, SECTIONS, Section};
+pub use meaning::telephone::{
+    Asterisk, AudioSocket, Codec, Full, Media, Phone, Rtp, Telephone, Terminator, Twilio, Vosk,
+};
 pub use meaning::{
     Ava, Config, Llm, LlmBackend, Log, LogFormat, LogLevel, Mode, Paths, Server, Stt, SttBackend, Trace, Tts,
     TtsBackend, Turn, TurnBackend, Vad, VadBackend, WorkerOptions, Workers,

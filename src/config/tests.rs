@@ -223,9 +223,12 @@ fn every_key_means_something() {
         let flags = [
             ("--set", "server.token", "x"),
             ("--set", "trace.dir", "traces"),
+            ("--set", "asterisk.user", "x"),
+            ("--set", "asterisk.password", "x"),
+            ("--set", "phone.allowed_networks", "192.0.2.0/24"),
             ("--set", key.name, &other),
         ];
-        let base = loaded("", &[], &flags[..2]).config;
+        let base = loaded("", &[], &flags[..5]).config;
         let changed = loaded("", &[], &flags).config;
         assert!(
             changed != base && changed != plain,

@@ -5,6 +5,7 @@ mod backends;
 mod loader;
 pub(super) mod models;
 mod networks;
+pub(super) mod phone;
 mod settings;
 
 use std::io::{self, IsTerminal as _, Write as _};
@@ -50,6 +51,7 @@ pub(super) struct Server {
     engine: Engine,
     backends: Backends,
     ava: Option<ava::Running>,
+    phone: phone::Running,
     stop_listening: oneshot::Sender<()>,
     listening: JoinHandle<()>,
     drain_within: Duration,
@@ -57,7 +59,11 @@ pub(super) struct Server {
 
 /// Runs the command.
 pub(super) fn run(arguments: &ServeArguments) -> Result<ExitCode, Failure> {
-    let mut loaded = Config::load(&arguments.options.sources())?;
+    serve(Config::load(&arguments.options.sources())?)
+}
+
+/// Serves as the configuration says, until a signal comes.
+pub(super) fn serve(mut loaded: Loaded) -> Result<ExitCode, Failure> {
     if *loaded.written.value("log.level").1 == Place::Default
         && let Some(level) = ava::log_level(|name| std::env::var(name).ok())
     {
@@ -162,7 +168,7 @@ async fn start(loaded: &Loaded) -> Result<(Server, Clock), Failure> {
         token: native.token.clone(),
         loopback: native.loopback,
     };
-    let mut routes = crate::api::routes(engine.clone(), access).merge(native::routes(engine.clone(), native));
+    let mut routes = crate::api::routes(engine.clone(), access.clone()).merge(native::routes(engine.clone(), native));
     let ava = match ava {
         Some(wanted) => {
             let (running, twins) = wanted.start(config, &engine).await?;
@@ -171,6 +177,10 @@ async fn start(loaded: &Loaded) -> Result<(Server, Clock), Failure> {
         }
         None => None,
     };
+    let phone = phone::Running::start(config, &engine).await?;
+    routes = routes
+        .merge(crate::api::call_routes(phone.phones().clone(), access))
+        .merge(phone.routes());
     let routes = networks::guard(routes, config.server.allowed_networks.clone());
     let (stop_listening, stopped) = oneshot::channel();
     let listening = tokio::spawn(crate::api::serve(listener, routes, engine.clone(), async {
@@ -183,6 +193,7 @@ async fn start(loaded: &Loaded) -> Result<(Server, Clock), Failure> {
             engine,
             backends,
             ava,
+            phone,
             stop_listening,
             listening,
             drain_within,
@@ -193,12 +204,14 @@ async fn start(loaded: &Loaded) -> Result<(Server, Clock), Failure> {
 
 impl Server {
     /// Takes nothing new, lets open turns finish, stops the workers. Answers how many sessions had to be cut off.
-    pub(super) async fn stop(self) -> usize {
+    pub(super) async fn stop(mut self) -> usize {
         let _ = self.stop_listening.send(());
         if let Some(ava) = self.ava {
             ava.stop();
         }
+        self.phone.stop();
         let left = self.engine.drain(self.drain_within).await;
+        self.phone.end().await;
         self.backends.stop().await;
         // A keep-alive connection must not hold up the end.
         let _ = tokio::time::timeout(Duration::from_millis(500), self.listening).await;

@@ -30,7 +30,7 @@ pub(super) fn guard(routes: Router, allowed: Vec<Network>) -> Router {
     ))
 }
 
-fn admitted(peer: IpAddr, allowed: &[Network]) -> bool {
+pub(super) fn admitted(peer: IpAddr, allowed: &[Network]) -> bool {
     peer.to_canonical().is_loopback() || allowed.iter().any(|network| network.contains(peer))
 }
 
