@@ -26,7 +26,7 @@ STEP := scripts/step.sh
 # What the set-up tells to type again when it needs something first.
 export MAKE_GOAL := $(or $(firstword $(MAKECMDGOALS)),run)
 
-.PHONY: help setup run build workers test test-workers test-container check fmt bench bench-workers test-browser clean
+.PHONY: help setup run build workers test test-workers test-container test-asterisk check fmt bench bench-workers test-browser fuzz clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{ printf "make %-14s %s\n", $$1, $$2 }'
@@ -70,6 +70,11 @@ test-browser: setup ## The talk page in a headless Chromium, with a recording as
 
 test-container: setup ## The container image, as far as this machine can make one: by Docker, or in a chroot
 	@TARGET="$(TARGET)" scripts/test-container.sh
+
+test-asterisk: setup ## Calls through a real Asterisk (Debian's, in a chroot and a network of its own); CASES= chooses
+	@TARGET="$(TARGET)" CASES="$(CASES)" scripts/test-asterisk.sh
+fuzz: ## Every parser against random bytes, SECONDS=30 each; TARGETS="protocol_ari" chooses
+	@TARGET="$(TARGET)" FUZZ_SECONDS="$(or $(SECONDS),30)" TARGETS="$(TARGETS)" scripts/fuzz.sh
 
 clean: ## Remove what was built; what was set up stays (remove .repartee by hand for that)
 	@cargo clean
