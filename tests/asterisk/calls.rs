@@ -460,7 +460,8 @@ pub(crate) fn twenty_callers_hear_a_clean_greeting(wire: Wire) {
         wire.name()
     );
     assert!(mean <= Duration::from_millis(5), "{mean:?}");
-    assert!(*most <= Duration::from_millis(10), "{most:?}");
+    // chan_websocket takes a frame a tick: where silence was late for one tick, all that follows is 20 ms later than what came before.
+    assert!(*most <= Duration::from_millis(25), "{most:?}");
     for phone in &phones {
         phone.hang_up();
     }
