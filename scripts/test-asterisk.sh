@@ -52,7 +52,7 @@ archive() {
 base=$home/asterisk
 if [ ! -x "$base/root/usr/sbin/asterisk" ]; then
   mkdir -p "$base"
-  fresh=$(mktemp -d "$base/new.XXXXXX")
+  fresh=$(mktemp -d -p "$base")
   trap 'rm -rf --one-file-system "$fresh"' EXIT
   $step "Debian sid with Asterisk" debootstrap --variant=minbase --include=asterisk,asterisk-modules sid "$fresh" "$(archive)" \
     >"$base/debootstrap.log" || { tail -n 5 "$base/debootstrap.log" && not_run "debootstrap failed; its last words are above"; }

@@ -2,6 +2,7 @@
 
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -122,7 +123,8 @@ impl Line {
             // Whoever carries out wishes has just been there; a call without him goes on.
             let _ = control.try_send(Notice::Connected(id, commands.downgrade()));
         }
-        let options = phones.inner.options.clone();
+        let inner = Arc::clone(&phones.inner);
+        let options = &inner.options;
         let line = Self {
             wire: carrier.wire,
             session: id,

@@ -159,9 +159,10 @@ impl Server {
         }
         let folder = tempfile::tempdir().expect("a folder for its configuration");
         let model = (!setup.replies.is_empty()).then(|| LanguageModel::start(setup.replies.clone()));
-        // On a busy machine the recogniser may be far behind, and is waited for.
+        // On a busy machine the recogniser may be far behind, and is waited for. A reply is not lowered while it is decided whether the
+        // caller interrupts it: silence in his ear has to come from stopping it.
         let mut text = format!(
-            "[server]\nlisten = \"{HTTP}\"\n[log]\nlevel = \"debug\"\n[stt]\n\
+            "[server]\nlisten = \"{HTTP}\"\n[log]\nlevel = \"debug\"\n[turn]\nduck = 1.0\n[stt]\n\
              final_timeout_ms = 30000\n[llm]\n"
         );
         text.push_str(if model.is_some() {
